@@ -1,0 +1,18 @@
+//! shardflow: stream processing in Rust, exactly once, in event time.
+
+pub mod decode;
+mod error;
+pub mod sink;
+pub mod source;
+pub mod vocabulary;
+
+pub mod event_time;
+pub mod exchange;
+pub mod snapshot;
+pub mod state;
+pub mod testing;
+pub mod window;
+
+pub use decode::{Decoder, Rejected, json, lines};
+pub use error::{Error, ErrorKind, Outcome, Result};
+pub use vocabulary::{Epoch, Event, EventTime, Key, Record, State, Window, days, hours, millis, minutes, seconds};

@@ -1,0 +1,2 @@
+//! The metering job.
+fn main() {}
