@@ -183,7 +183,9 @@ mod tests {
 
     #[test]
     fn sources_and_starts_print_as_they_are_read() {
-        for text in ["file:a/b.ndjson", "file:C:/x", "kinesis:usage", "kinesis:arn:aws:kinesis:eu-west-1:1:stream/usage"] {
+        for text in
+            ["file:a/b.ndjson", "file:C:/x", "kinesis:usage", "kinesis:arn:aws:kinesis:eu-west-1:1:stream/usage"]
+        {
             assert_eq!(text.parse::<SourceSpec>().unwrap().to_string(), text);
         }
         for text in ["trim-horizon", "latest", "2026-11-24T08:00:00Z"] {

@@ -33,7 +33,8 @@ impl Embedded {
     /// # Errors
     /// No port to be had.
     pub async fn start() -> Result<Self> {
-        let options = StoreOptions { create_stream_ms: 20, update_stream_ms: 100, shard_limit: 1000, ..Default::default() };
+        let options =
+            StoreOptions { create_stream_ms: 20, update_stream_ms: 100, shard_limit: 1000, ..Default::default() };
         let (app, _store) = create_app(options);
         let listener = TcpListener::bind("127.0.0.1:0").await.context("could not open a port on loopback")?;
         let address = listener.local_addr().context("could not open a port on loopback")?;

@@ -39,7 +39,6 @@ impl SharedLedger {
     }
 
     /// Looks into it, or writes.
-    #[must_use]
     pub fn open(&self) -> MutexGuard<'_, Ledger> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -130,7 +129,12 @@ impl Producer {
             }
         }
         if answer.records().len() != drafts.len() {
-            bail!("stream \"{}\" answered for {} of {} records", self.stream.name(), answer.records().len(), drafts.len());
+            bail!(
+                "stream \"{}\" answered for {} of {} records",
+                self.stream.name(),
+                answer.records().len(),
+                drafts.len()
+            );
         }
         Ok(again)
     }
@@ -156,10 +160,8 @@ impl Producer {
 pub async fn put_markers(stream: &Stream, at: u64) -> Result<usize> {
     let shards = stream.open_shards().await?;
     for shard in &shards {
-        let record = format!(
-            r#"{{"id":"{MARKER}-{}","account":"{MARKER}","meter":"{MARKER}","qty":1,"at":{at}}}"#,
-            shard.id
-        );
+        let record =
+            format!(r#"{{"id":"{MARKER}-{}","account":"{MARKER}","meter":"{MARKER}","qty":1,"at":{at}}}"#, shard.id);
         let call = stream.client().put_record().stream_name(stream.name()).partition_key(MARKER);
         let call = call.explicit_hash_key(shard.first.to_string()).data(Blob::new(record)).send();
         call.await.with_context(|| format!("could not put a marker into shard \"{}\"", shard.id))?;

@@ -80,7 +80,8 @@ fn bad_line_is_rejected_at_its_offset_and_moves_no_time() {
     let text = format!("\r\n{far}{{\r\n{}", line("1", "a", 1, 3));
     let reference = compute(&SEMANTICS, &[("x.ndjson", text)]);
     let expected = [("2".to_owned(), far.trim_end().to_owned()), ((far.len() + 2).to_string(), "{".to_owned())];
-    let rejected: Vec<_> = reference.rejected.keys().map(|(_, position, raw)| (position.clone(), raw.clone())).collect();
+    let rejected: Vec<_> =
+        reference.rejected.keys().map(|(_, position, raw)| (position.clone(), raw.clone())).collect();
     assert_eq!(rejected, expected);
     assert_eq!(charges(&reference), [charge("a", 0, 1, 1, 1)]);
 }
@@ -97,14 +98,14 @@ fn single_file_is_named_by_its_name_and_a_missing_one_is_an_error() {
 
 /// A job's output that agrees with its reference.
 fn correct_output() -> (tempfile::TempDir, Reference) {
-    let text =
-        [line("1", "a", 3, 0), line("2", "a", 5, 11), line("3", "b", 1, 90), line("4", "a", 1, 1), "{\n".into()].concat();
+    let text = [line("1", "a", 3, 0), line("2", "a", 5, 11), line("3", "b", 1, 90), line("4", "a", 1, 1), "{\n".into()]
+        .concat();
     let reference = compute(&SEMANTICS, &[("x.ndjson", text)]);
     let out = tempfile::tempdir().unwrap();
     for folder in ["charges", "late", "rejected"] {
         fs::create_dir_all(out.path().join(folder)).unwrap();
     }
-    let rows: String = charges(&reference).iter().map(|row| charge_line(row)).collect();
+    let rows: String = charges(&reference).iter().map(charge_line).collect();
     fs::write(out.path().join("charges/1.ndjson"), rows).unwrap();
     fs::write(out.path().join("late/1.ndjson"), line("4", "a", 1, 1)).unwrap();
     let (_, position, _) = reference.rejected.keys().next().unwrap();

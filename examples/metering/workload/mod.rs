@@ -13,6 +13,8 @@
 //!   `warmup` ordinary records.
 //! * A bad record is no usage record; [`Flaw`] lists the ways.
 
+mod line;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::RangeInclusive;
@@ -21,6 +23,7 @@ use anyhow::{Result, bail};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use self::line::Lines;
 use super::types::LAST_MILLISECOND;
 
 /// Number of accounts.
@@ -197,8 +200,7 @@ pub struct Workload {
     late: u64,
     late_or_bad: u64,
     duplicates: u64,
-    // The middle of a line for each account and meter: written once, copied often.
-    middles: Vec<Vec<u8>>,
+    lines: Lines,
 }
 
 impl Workload {
@@ -209,8 +211,6 @@ impl Workload {
     pub fn new(spec: Spec) -> Result<Self> {
         spec.check()?;
         let part = |share: f64| (share * 4_294_967_296.0) as u64;
-        let accounts = 0..ACCOUNTS;
-        let middles = accounts.flat_map(|account| METERS.map(|meter| middle(account, meter))).collect();
         Ok(Self {
             rng: ChaCha8Rng::seed_from_u64(spec.seed),
             slot: 0,
@@ -219,33 +219,19 @@ impl Workload {
             late: part(spec.late),
             late_or_bad: part(spec.late + spec.bad),
             duplicates: part(spec.duplicates),
-            middles,
+            lines: Lines::new(),
             spec,
         })
     }
 
     /// Appends the record as it goes into the file or the stream, without a newline.
     pub fn write(&self, draft: &Draft, out: &mut Vec<u8>) {
-        self.write_with_put(draft, None, out);
+        self.lines.write(draft, None, out);
     }
 
     /// As [`Workload::write`], with the time of its put, in milliseconds since 1970, in a good record.
     pub fn write_with_put(&self, draft: &Draft, put: Option<u64>, out: &mut Vec<u8>) {
-        if let Kind::Bad(flaw) = draft.kind {
-            return write_bad(draft, flaw, out);
-        }
-        let middle = usize::from(draft.account) * METERS.len() + usize::from(draft.meter);
-        out.extend_from_slice(b"{\"id\":\"u-");
-        push_hex(draft.id, out);
-        out.extend_from_slice(self.middles.get(middle).map_or(&[], Vec::as_slice));
-        push_decimal(draft.qty, out);
-        out.extend_from_slice(b",\"at\":");
-        push_decimal(draft.at, out);
-        if let Some(put) = put {
-            out.extend_from_slice(b",\"put\":");
-            push_decimal(put, out);
-        }
-        out.push(b'}');
+        self.lines.write(draft, put, out);
     }
 
     /// A slot's event time. The product needs more than 64 bits only for absurd workloads.
@@ -332,10 +318,6 @@ impl Iterator for Workload {
     }
 }
 
-fn middle(account: u16, meter: &str) -> Vec<u8> {
-    format!("\",\"account\":\"{}\",\"meter\":\"{meter}\",\"qty\":", account_name(account)).into_bytes()
-}
-
 /// The upper 32 bits.
 fn high(random: u64) -> u64 {
     random >> 32
@@ -353,7 +335,7 @@ fn square(fraction: u64) -> u64 {
 
 /// A fraction of 2^32 as a number below `count`.
 fn scale(fraction: u64, count: u64) -> u64 {
-    (u128::from(fraction) * u128::from(count) >> 32) as u64
+    ((u128::from(fraction) * u128::from(count)) >> 32) as u64
 }
 
 /// A permutation of the 64-bit numbers (splitmix64's): slots give unique ids that look drawn.
@@ -364,68 +346,5 @@ fn mix(number: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-fn push_hex(number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0_u8; 16];
-    for (index, digit) in digits.iter_mut().enumerate() {
-        let nibble = (number >> (60 - 4 * index)) as u8 & 15;
-        *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
-    }
-    out.extend_from_slice(&digits);
-}
-
-fn push_decimal(mut number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0_u8; 20];
-    let mut used = 0;
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + (number % 10) as u8;
-        number /= 10;
-        used += 1;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or(&[]));
-}
-
-fn write_bad(draft: &Draft, flaw: Flaw, out: &mut Vec<u8>) {
-    let (id, account, qty, at) = (format!("u-{:016x}", draft.id), draft.account_name(), draft.qty, draft.at);
-    let meter = METERS.get(usize::from(draft.meter)).copied().unwrap_or_default();
-    let text = match flaw {
-        Flaw::CutShort => {
-            let whole = format!(r#"{{"id":"{id}","account":"{account}","meter":"{meter}","qty":{qty},"at":{at}}}"#);
-            let keep = 1 + draft.id as usize % (whole.len() - 1);
-            whole.chars().take(keep).collect()
-        }
-        Flaw::WrongType => {
-            format!(r#"{{"id":"{id}","account":"{account}","meter":"{meter}","qty":"{qty}","at":{at}}}"#)
-        }
-        Flaw::MissingField => format!(r#"{{"id":"{id}","meter":"{meter}","qty":{qty},"at":{at}}}"#),
-        Flaw::NegativeQty => {
-            format!(r#"{{"id":"{id}","account":"{account}","meter":"{meter}","qty":-{qty},"at":{at}}}"#)
-        }
-        Flaw::HugeQty => {
-            format!(r#"{{"id":"{id}","account":"{account}","meter":"{meter}","qty":18446744073709551616,"at":{at}}}"#)
-        }
-        Flaw::FarFuture => {
-            let at = LAST_MILLISECOND + 1 + draft.at % 1000;
-            format!(r#"{{"id":"{id}","account":"{account}","meter":"{meter}","qty":{qty},"at":{at}}}"#)
-        }
-        Flaw::EmptyObject => "{}".to_owned(),
-        Flaw::InvalidUtf8 => {
-            out.extend_from_slice(format!(r#"{{"id":"{id}","account":""#).as_bytes());
-            out.extend_from_slice(b"acct-\xff\xfe");
-            format!(r#"","meter":"{meter}","qty":{qty},"at":{at}}}"#)
-        }
-        Flaw::Junk => {
-            // Continuation bytes only: no newline in it, and no text before it that they could continue.
-            out.push(0);
-            out.extend((0..24).map(|index| 0x80 | (mix(draft.id.wrapping_add(index)) as u8 & 0x3f)));
-            return;
-        }
-    };
-    out.extend_from_slice(text.as_bytes());
-}
-
 #[cfg(test)]
-#[path = "workload_tests.rs"]
 mod tests;
