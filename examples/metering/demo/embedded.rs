@@ -28,13 +28,30 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Starts it on a free port of loopback, without write limits.
+    /// Starts it on a free port of loopback, without limits on writes.
     ///
     /// # Errors
     /// No port to be had.
     pub async fn start() -> Result<Self> {
-        let options =
-            StoreOptions { create_stream_ms: 20, update_stream_ms: 100, shard_limit: 1000, ..Default::default() };
+        Self::serve(false).await
+    }
+
+    /// As [`Embedded::start`], and a shard takes 1,000 records or 1 MB a second, as on AWS.
+    ///
+    /// # Errors
+    /// No port to be had.
+    pub async fn start_with_limits() -> Result<Self> {
+        Self::serve(true).await
+    }
+
+    async fn serve(enforce_limits: bool) -> Result<Self> {
+        let options = StoreOptions {
+            create_stream_ms: 20,
+            update_stream_ms: 100,
+            shard_limit: 1000,
+            enforce_limits,
+            ..Default::default()
+        };
         let (app, _store) = create_app(options);
         let listener = TcpListener::bind("127.0.0.1:0").await.context("could not open a port on loopback")?;
         let address = listener.local_addr().context("could not open a port on loopback")?;
