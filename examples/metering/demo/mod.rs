@@ -28,6 +28,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use self::audit::Audit;
 use self::child::{Job, JobSpec};
 use self::embedded::{Embedded, Stream};
+use self::ledger::Ledger;
 use self::producer::{Producer, SharedLedger, put_markers};
 use self::view::{Progress, RowCounter, View};
 use super::cli::DemoArgs;
@@ -311,7 +312,7 @@ impl Demo {
         let stopped = self.job.take().context("the job is not running")?.stop(STOPS_WITHIN).await;
         let audit = self.audit().await?;
         self.view.finish();
-        print!("{}", summary(&audit, &self.read_reports(), &self.ledger));
+        print!("{}", summary(&audit, &self.read_reports(), &self.ledger.open(), self.reports.len()));
         if !audit.holds() {
             let Audit { lost, twice, wrong, first, .. } = &audit;
             let first = first.first().map(String::as_str).unwrap_or_default();
@@ -349,18 +350,18 @@ fn job_arguments(endpoint: &str, out: &Path, state: &Path) -> Vec<String> {
     .to_vec()
 }
 
-fn summary(audit: &Audit, reports: &[Report], ledger: &SharedLedger) -> String {
+fn summary(audit: &Audit, reports: &[Report], ledger: &Ledger, starts: usize) -> String {
     let (mut put_to_read, mut read_to_commit) = (new_histogram(), new_histogram());
     for report in reports {
         add_pairs(&mut put_to_read, &report.put_to_read);
         add_pairs(&mut read_to_commit, &report.read_to_commit);
     }
-    let (requests, retried) = (ledger.open().requests(), ledger.open().retried());
     let mut text = format!("\n{audit}\n");
     for (name, histogram) in [("put → read", put_to_read), ("read → committed", read_to_commit)] {
         let _ = writeln!(text, "{name:<18}{}", quantiles(&histogram));
     }
-    let _ = writeln!(text, "{requests} requests, {retried} records put again; {} starts of the job", reports.len());
+    let (requests, retried) = (ledger.requests(), ledger.retried());
+    let _ = writeln!(text, "{requests} requests, {retried} records put again; {starts} starts of the job");
     let verdict = if audit.holds() { "the audit holds" } else { "THE AUDIT FAILS" };
     let _ = writeln!(text, "{verdict}");
     text
