@@ -1,1 +1,5 @@
-//! To come.
+//! A test kit for programs, and conformance suites for sources and sinks.
+
+mod kit;
+
+pub use kit::{Collected, Feed};

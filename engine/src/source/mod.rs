@@ -269,3 +269,4 @@ impl RawBatch {
         &self.after
     }
 }
+pub mod lineage;
