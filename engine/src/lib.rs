@@ -8,6 +8,7 @@ pub mod vocabulary;
 
 pub mod event_time;
 pub mod exchange;
+pub mod runtime;
 pub mod snapshot;
 pub mod state;
 pub mod testing;
