@@ -6,6 +6,7 @@
 mod args;
 pub mod config;
 pub mod logging;
+pub mod metrics;
 pub mod shutdown;
 
 pub use args::JobArgs;
