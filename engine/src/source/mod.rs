@@ -12,6 +12,8 @@
 //! # Rewinds
 //! Reading the same split from the same position must give the same records in the same order; batch borders may differ.
 
+pub mod lineage;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -24,6 +26,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::vocabulary::{SplitId, StepName};
+
+pub use lineage::{Adoption, Lineage};
 
 /// A boxed future, so that the port is object-safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
