@@ -2,6 +2,7 @@
 
 pub mod decode;
 mod error;
+pub mod metrics;
 pub mod sink;
 pub mod source;
 pub mod vocabulary;
@@ -9,7 +10,6 @@ pub mod vocabulary;
 pub mod event_time;
 pub mod exchange;
 pub mod flow;
-mod metrics;
 mod operators;
 pub mod runtime;
 pub mod snapshot;
@@ -22,6 +22,6 @@ pub use error::{Error, ErrorKind, Outcome, Result};
 pub use event_time::Lag;
 pub use flow::{Flow, KeyedStream, Stream, Untimed};
 pub use operators::WindowResult;
-pub use runtime::{CommitInfo, Job, JobArgs, Restart, Summary};
+pub use runtime::{CommitInfo, Job, JobArgs, Restart, Summary, init_logging};
 pub use vocabulary::{Epoch, Event, EventTime, Key, Record, State, Window, days, hours, millis, minutes, seconds};
-pub use window::tumbling;
+pub use window::{sliding, tumbling};

@@ -1,229 +1,435 @@
-//! The one registry of metrics: names, units, and handles that operators hold.
+//! The job's metrics: their names, the handles that operators hold, and the endpoint at which Prometheus reads them.
 //!
-//! Handles are made once, when a step is built, and used per batch or per epoch, never per record. Nothing is recorded
-//! anywhere unless a recorder is installed (see `runtime`, which installs the Prometheus exporter on request).
+//! Everything goes through the crate `metrics`, so a program that installs a recorder of its own (StatsD, OpenTelemetry)
+//! before the job starts gets the same metrics; it calls [`describe`] to have their units too. Handles are registered
+//! once, when an operator is built, and used once a batch: counting costs no lookup, and one atomic addition for
+//! thousands of records. Without a recorder they do nothing.
+//!
+//! Counters count from the start of the process, so a record that is read again after a crash is counted again.
 
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
-use metrics::{
-    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
-};
+use ::metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
+use ::metrics::{describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 
-use crate::vocabulary::{Epoch, EventTime};
+use crate::error::{Error, Result};
+use crate::vocabulary::{EventTime, SplitId, StepName};
 
-const RECORDS_IN: &str = "shardflow_records_in_total";
-const RECORDS_OUT: &str = "shardflow_records_out_total";
-const REJECTED: &str = "shardflow_rejected_records_total";
-const LATE: &str = "shardflow_late_records_total";
-const DUPLICATES: &str = "shardflow_duplicate_records_total";
-const WATERMARK: &str = "shardflow_split_watermark_seconds";
-const WATERMARK_LAG: &str = "shardflow_split_watermark_lag_seconds";
-const BEHIND: &str = "shardflow_split_behind_seconds";
-const OPEN_EPOCHS: &str = "shardflow_open_epochs";
-const COMMITTED_EPOCH: &str = "shardflow_committed_epoch";
-const CLOSE_SECONDS: &str = "shardflow_epoch_close_seconds";
-const COMMIT_SECONDS: &str = "shardflow_epoch_commit_seconds";
-const SNAPSHOT_BYTES: &str = "shardflow_snapshot_bytes";
-const SNAPSHOT_KEYS: &str = "shardflow_snapshot_keys";
-const STATE_ENTRIES: &str = "shardflow_state_entries";
-const STORE_BYTES: &str = "shardflow_store_bytes";
-const STASH_RECORDS: &str = "shardflow_stash_records";
-const SINK_IN_FLIGHT: &str = "shardflow_sink_in_flight_bytes";
-const IN_FLIGHT: &str = "shardflow_in_flight_bytes";
-
-/// Tells the recorder what each metric means. Called once a recorder is installed.
-pub(crate) fn describe() {
-    describe_counter!(RECORDS_IN, Unit::Count, "Records that a step took in");
-    describe_counter!(RECORDS_OUT, Unit::Count, "Records that a step sent on");
-    describe_counter!(REJECTED, Unit::Count, "Records that could not be decoded");
-    describe_counter!(LATE, Unit::Count, "Records that came after all their windows had been closed");
-    describe_counter!(DUPLICATES, Unit::Count, "Records whose id had been seen");
-    describe_gauge!(WATERMARK, Unit::Seconds, "A split's watermark, in seconds since 1970");
-    describe_gauge!(WATERMARK_LAG, Unit::Seconds, "How far a split's watermark is behind the wall clock");
-    describe_gauge!(BEHIND, Unit::Seconds, "How far a split's reader is behind the end of the split");
-    describe_gauge!(OPEN_EPOCHS, Unit::Count, "Epochs that are not committed, the current one included");
-    describe_gauge!(COMMITTED_EPOCH, Unit::Count, "The last committed epoch");
-    describe_histogram!(CLOSE_SECONDS, Unit::Seconds, "From the beat that ended an epoch to its last part's arrival");
-    describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "From an epoch's last part's arrival to its visibility");
-    describe_histogram!(SNAPSHOT_BYTES, Unit::Bytes, "Bytes of changed state in an epoch");
-    describe_histogram!(SNAPSHOT_KEYS, Unit::Count, "Changed keys of a step in an epoch");
-    describe_gauge!(STATE_ENTRIES, Unit::Count, "Entries in a step's live state, per worker");
-    describe_gauge!(STORE_BYTES, Unit::Bytes, "Bytes in the state folder's base and changelogs");
-    describe_gauge!(STASH_RECORDS, Unit::Count, "Records that wait for their epoch, per step");
-    describe_gauge!(SINK_IN_FLIGHT, Unit::Bytes, "Bytes that a sink has staged and not prepared, per worker");
-    describe_gauge!(IN_FLIGHT, Unit::Bytes, "Bytes between the exchange and the step that takes them");
-}
-
-fn step_label(step: &str) -> String {
-    step.to_owned()
-}
-
-/// Records rejected by a source's decoder.
-pub(crate) fn rejected(step: &str) -> Counter {
-    counter!(REJECTED, "step" => step_label(step))
-}
-
-/// Records late at a window step.
-pub(crate) fn late(step: &str) -> Counter {
-    counter!(LATE, "step" => step_label(step))
-}
-
-/// Records dropped by a dedupe step.
-pub(crate) fn duplicates(step: &str) -> Counter {
-    counter!(DUPLICATES, "step" => step_label(step))
+/// The names of all metrics. Public, so that dashboards and alerts can be generated from them.
+pub mod names {
+    /// Counter, labels step: records that entered a step.
+    pub const RECORDS_IN: &str = "shardflow_records_in_total";
+    /// Counter, labels step: records that left a step.
+    pub const RECORDS_OUT: &str = "shardflow_records_out_total";
+    /// Counter, labels step: records that came after their window had closed.
+    pub const LATE: &str = "shardflow_late_total";
+    /// Counter, labels step: records that could not be decoded.
+    pub const REJECTED: &str = "shardflow_rejected_total";
+    /// Counter, labels step: records that were dropped because their id had been seen.
+    pub const DUPLICATES: &str = "shardflow_duplicates_total";
+    /// Gauge, labels step and split: the watermark, in milliseconds since 1970.
+    pub const WATERMARK: &str = "shardflow_watermark_milliseconds";
+    /// Gauge, labels step and split: wall clock minus watermark, in milliseconds.
+    pub const WATERMARK_LAG: &str = "shardflow_watermark_lag_milliseconds";
+    /// Gauge, labels step and split: how far reading is behind the split's end, in milliseconds, as its source says.
+    pub const BEHIND: &str = "shardflow_behind_milliseconds";
+    /// Gauge: epochs that are open.
+    pub const EPOCHS_OPEN: &str = "shardflow_epochs_open";
+    /// Histogram: from an epoch's end at the sources until all its input has been worked off, in seconds.
+    pub const EPOCH_CLOSE: &str = "shardflow_epoch_close_seconds";
+    /// Histogram: from then until it is committed, in seconds.
+    pub const EPOCH_COMMIT: &str = "shardflow_epoch_commit_seconds";
+    /// Counter: epochs that were committed.
+    pub const EPOCHS_COMMITTED: &str = "shardflow_epochs_committed_total";
+    /// Histogram: bytes that an epoch's snapshot wrote.
+    pub const SNAPSHOT_BYTES: &str = "shardflow_snapshot_bytes";
+    /// Histogram: keys that an epoch changed.
+    pub const SNAPSHOT_KEYS: &str = "shardflow_snapshot_keys";
+    /// Gauge, labels step and worker: entries of state.
+    pub const STATE_ENTRIES: &str = "shardflow_state_entries";
+    /// Gauge, labels step and worker: bytes of state in memory.
+    pub const STATE_BYTES: &str = "shardflow_state_bytes";
+    /// Gauge, labels step and worker: records that wait for their epoch.
+    pub const STASH_RECORDS: &str = "shardflow_stash_records";
+    /// Gauge, labels step and worker: bytes staged in a sink and not yet prepared.
+    pub const SINK_IN_FLIGHT: &str = "shardflow_sink_in_flight_bytes";
+    /// Gauge: bytes between the exchange and the keyed steps, estimated.
+    pub const IN_FLIGHT: &str = "shardflow_in_flight_bytes";
+    /// Gauge: bytes in the state folder, base and changelogs.
+    pub const STORE_BYTES: &str = "shardflow_store_bytes";
 }
 
 /// Records in and out of a step.
-pub(crate) struct StepMetrics {
-    records_in: Counter,
-    records_out: Counter,
+#[derive(Debug, Clone)]
+pub struct StepMetrics {
+    /// Records that entered.
+    pub records_in: Counter,
+    /// Records that left.
+    pub records_out: Counter,
 }
 
 impl StepMetrics {
-    pub(crate) fn new(step: &str) -> Self {
-        Self {
-            records_in: counter!(RECORDS_IN, "step" => step_label(step)),
-            records_out: counter!(RECORDS_OUT, "step" => step_label(step)),
-        }
+    /// Registers them for `step`.
+    #[must_use]
+    pub fn register(step: &StepName) -> Self {
+        let records_in = counter!(names::RECORDS_IN, "step" => step.to_string());
+        let records_out = counter!(names::RECORDS_OUT, "step" => step.to_string());
+        Self { records_in, records_out }
     }
 
     /// A batch went through.
-    pub(crate) fn records(&self, taken: usize, sent: usize) {
+    pub fn batch(&self, taken: usize, sent: usize) {
         self.records_in.increment(taken as u64);
         self.records_out.increment(sent as u64);
     }
 }
 
-/// How far a split is.
-pub(crate) struct SplitMetrics {
-    watermark: Gauge,
-    lag: Gauge,
+/// Records that a step takes out of the stream. Late and rejected ones go to outputs of their own, duplicates nowhere.
+#[derive(Debug, Clone)]
+pub struct SetAsideMetrics {
+    /// Records that came after their window had closed.
+    pub late: Counter,
+    /// Records that could not be decoded.
+    pub rejected: Counter,
+    /// Records whose id had been seen.
+    pub duplicates: Counter,
+}
+
+impl SetAsideMetrics {
+    /// Registers them for `step`.
+    #[must_use]
+    pub fn register(step: &StepName) -> Self {
+        let late = counter!(names::LATE, "step" => step.to_string());
+        let rejected = counter!(names::REJECTED, "step" => step.to_string());
+        let duplicates = counter!(names::DUPLICATES, "step" => step.to_string());
+        Self { late, rejected, duplicates }
+    }
+}
+
+/// How far a split has come.
+#[derive(Debug, Clone)]
+pub struct SplitMetrics {
+    watermark_ms: Gauge,
+    watermark_lag_ms: Gauge,
+    millis_behind: Gauge,
 }
 
 impl SplitMetrics {
-    pub(crate) fn new(step: &str, split: &str) -> Self {
+    /// Registers them for a split of the source `step`.
+    #[must_use]
+    pub fn register(step: &StepName, split: &SplitId) -> Self {
+        let gauge = |name| gauge!(name, "step" => step.to_string(), "split" => split.to_string());
         Self {
-            watermark: gauge!(WATERMARK, "step" => step_label(step), "split" => split.to_owned()),
-            lag: gauge!(WATERMARK_LAG, "step" => step_label(step), "split" => split.to_owned()),
+            watermark_ms: gauge(names::WATERMARK),
+            watermark_lag_ms: gauge(names::WATERMARK_LAG),
+            millis_behind: gauge(names::BEHIND),
         }
     }
 
-    /// The split's watermark, and the wall clock's time.
-    pub(crate) fn watermark(&self, watermark: EventTime, now: Duration) {
-        let seconds = watermark.as_millis() as f64 / 1000.0;
-        self.watermark.set(seconds);
-        self.lag.set(now.as_secs_f64() - seconds);
+    /// Sets the watermark and its lag behind `now`.
+    pub fn watermark(&self, watermark: EventTime, now: EventTime) {
+        self.watermark_ms.set(watermark.as_millis() as f64);
+        self.watermark_lag_ms.set(now.as_millis().saturating_sub(watermark.as_millis()) as f64);
+    }
+
+    /// Sets how far reading is behind the split's end.
+    pub fn behind(&self, millis: u64) {
+        self.millis_behind.set(millis as f64);
+    }
+
+    /// The split has ended: nothing lags any more. Without this an ended shard would look stuck for ever.
+    pub fn ended(&self) {
+        self.watermark_lag_ms.set(0.0);
+        self.millis_behind.set(0.0);
     }
 }
 
-/// How far a split's reader is behind.
-pub(crate) fn behind(step: &str, split: &str) -> Gauge {
-    gauge!(BEHIND, "step" => step_label(step), "split" => split.to_owned())
-}
-
-/// Epochs.
-pub(crate) struct EpochMetrics {
-    open: Gauge,
-    committed: Gauge,
-    close: Histogram,
-    commit: Histogram,
-    in_flight: Gauge,
+/// The life of epochs. One a process.
+#[derive(Debug, Clone)]
+pub struct EpochMetrics {
+    /// Epochs that are open.
+    pub open: Gauge,
+    /// From an epoch's end at the sources until all its input has been worked off, in seconds.
+    pub close_seconds: Histogram,
+    /// From then until it is committed, in seconds.
+    pub commit_seconds: Histogram,
+    /// Epochs that were committed.
+    pub committed: Counter,
+    /// Bytes between the exchange and the keyed steps, estimated.
+    pub in_flight_bytes: Gauge,
 }
 
 impl EpochMetrics {
-    pub(crate) fn new() -> Self {
+    /// Registers them.
+    #[must_use]
+    pub fn register() -> Self {
         Self {
-            open: gauge!(OPEN_EPOCHS),
-            committed: gauge!(COMMITTED_EPOCH),
-            close: histogram!(CLOSE_SECONDS),
-            commit: histogram!(COMMIT_SECONDS),
-            in_flight: gauge!(IN_FLIGHT),
+            open: gauge!(names::EPOCHS_OPEN),
+            close_seconds: histogram!(names::EPOCH_CLOSE),
+            commit_seconds: histogram!(names::EPOCH_COMMIT),
+            committed: counter!(names::EPOCHS_COMMITTED),
+            in_flight_bytes: gauge!(names::IN_FLIGHT),
         }
-    }
-
-    /// An epoch is whole, so long after the beat that ended it.
-    pub(crate) fn closed(&self, took: Duration) {
-        self.close.record(took.as_secs_f64());
-    }
-
-    /// An epoch is committed; `open` are open.
-    pub(crate) fn committed(&self, epoch: Epoch, open: u64, took: Duration, in_flight: i64) {
-        self.committed.set(epoch.number() as f64);
-        self.open.set(open as f64);
-        self.commit.record(took.as_secs_f64());
-        self.in_flight.set(in_flight as f64);
     }
 }
 
-/// What a durable batch held.
-pub(crate) struct SnapshotMetrics {
-    bytes: Histogram,
-    store: Gauge,
+/// What an epoch's snapshot writes. One a process.
+#[derive(Debug, Clone)]
+pub struct SnapshotMetrics {
+    /// Bytes an epoch.
+    pub bytes: Histogram,
+    /// Changed keys of a step and worker an epoch.
+    pub keys: Histogram,
+    /// Bytes in the state folder.
+    pub store_bytes: Gauge,
 }
 
 impl SnapshotMetrics {
-    pub(crate) fn new() -> Self {
-        Self { bytes: histogram!(SNAPSHOT_BYTES), store: gauge!(STORE_BYTES) }
-    }
-
-    /// A batch of so many bytes was written; the store holds `store` bytes.
-    pub(crate) fn batch(&self, bytes: usize, store: u64) {
-        self.bytes.record(bytes as f64);
-        self.store.set(store as f64);
+    /// Registers them.
+    #[must_use]
+    pub fn register() -> Self {
+        Self {
+            bytes: histogram!(names::SNAPSHOT_BYTES),
+            keys: histogram!(names::SNAPSHOT_KEYS),
+            store_bytes: gauge!(names::STORE_BYTES),
+        }
     }
 }
 
-/// A step's live state on one worker.
-pub(crate) struct StateMetrics {
-    entries: Gauge,
-    keys: Histogram,
+/// The state that a worker holds for a step.
+#[derive(Debug, Clone)]
+pub struct StateMetrics {
+    /// Entries.
+    pub entries: Gauge,
+    /// Bytes in memory.
+    pub bytes: Gauge,
 }
 
 impl StateMetrics {
-    pub(crate) fn new(step: &str, worker: usize) -> Self {
+    /// Registers them for a step on a worker.
+    #[must_use]
+    pub fn register(step: &StepName, worker: usize) -> Self {
         Self {
-            entries: gauge!(STATE_ENTRIES, "step" => step_label(step), "worker" => worker.to_string()),
-            keys: histogram!(SNAPSHOT_KEYS, "step" => step_label(step)),
+            entries: of_worker(names::STATE_ENTRIES, step, worker),
+            bytes: of_worker(names::STATE_BYTES, step, worker),
         }
-    }
-
-    /// So many entries are live, and so many changed in the epoch.
-    pub(crate) fn epoch(&self, entries: usize, changed: usize) {
-        self.entries.set(entries as f64);
-        self.keys.record(changed as f64);
     }
 }
 
-/// What waits for its epoch.
-pub(crate) struct StashMetrics {
-    records: Gauge,
+/// What a stateful step keeps back for later epochs.
+#[derive(Debug, Clone)]
+pub struct StashMetrics {
+    /// Records that wait.
+    pub records: Gauge,
 }
 
 impl StashMetrics {
-    pub(crate) fn new(step: &str) -> Self {
-        Self { records: gauge!(STASH_RECORDS, "step" => step_label(step)) }
-    }
-
-    pub(crate) fn add(&self, records: usize) {
-        self.records.increment(records as f64);
-    }
-
-    pub(crate) fn remove(&self, records: usize) {
-        self.records.decrement(records as f64);
+    /// Registers it for a step on a worker.
+    #[must_use]
+    pub fn register(step: &StepName, worker: usize) -> Self {
+        Self { records: of_worker(names::STASH_RECORDS, step, worker) }
     }
 }
 
-/// What a sink has staged on one worker.
-pub(crate) struct SinkMetrics {
-    in_flight: Gauge,
+/// What a sink has taken and not yet prepared.
+#[derive(Debug, Clone)]
+pub struct SinkMetrics {
+    /// Bytes.
+    pub in_flight_bytes: Gauge,
 }
 
 impl SinkMetrics {
-    pub(crate) fn new(step: &str, worker: usize) -> Self {
-        Self { in_flight: gauge!(SINK_IN_FLIGHT, "step" => step_label(step), "worker" => worker.to_string()) }
+    /// Registers it for a sink on a worker.
+    #[must_use]
+    pub fn register(step: &StepName, worker: usize) -> Self {
+        Self { in_flight_bytes: of_worker(names::SINK_IN_FLIGHT, step, worker) }
+    }
+}
+
+// A gauge that each worker sets for itself needs the worker as a label, or they would overwrite one another.
+fn of_worker(name: &'static str, step: &StepName, worker: usize) -> Gauge {
+    gauge!(name, "step" => step.to_string(), "worker" => worker.to_string())
+}
+
+/// Tells the installed recorder the units and meanings of all metrics.
+pub fn describe() {
+    describe_counter!(names::RECORDS_IN, Unit::Count, "Records that entered the step");
+    describe_counter!(names::RECORDS_OUT, Unit::Count, "Records that left the step");
+    describe_counter!(names::LATE, Unit::Count, "Records that came after their window had closed");
+    describe_counter!(names::REJECTED, Unit::Count, "Records that could not be decoded");
+    describe_counter!(names::DUPLICATES, Unit::Count, "Records dropped because their id had been seen");
+    describe_gauge!(names::WATERMARK, Unit::Milliseconds, "Watermark of the split since 1970");
+    describe_gauge!(names::WATERMARK_LAG, Unit::Milliseconds, "Wall clock minus watermark of the split");
+    describe_gauge!(names::BEHIND, Unit::Milliseconds, "How far reading is behind the end of the split");
+    describe_gauge!(names::EPOCHS_OPEN, Unit::Count, "Epochs that are open");
+    describe_histogram!(names::EPOCH_CLOSE, Unit::Seconds, "From the end of an epoch until it is worked off");
+    describe_histogram!(names::EPOCH_COMMIT, Unit::Seconds, "From there until the epoch is committed");
+    describe_counter!(names::EPOCHS_COMMITTED, Unit::Count, "Epochs that were committed");
+    describe_histogram!(names::SNAPSHOT_BYTES, Unit::Bytes, "Bytes that the snapshot of an epoch wrote");
+    describe_histogram!(names::SNAPSHOT_KEYS, Unit::Count, "Keys that an epoch changed");
+    describe_gauge!(names::STATE_ENTRIES, Unit::Count, "Entries of state");
+    describe_gauge!(names::STATE_BYTES, Unit::Bytes, "Bytes of state in memory");
+    describe_gauge!(names::STASH_RECORDS, Unit::Count, "Records that wait for their epoch");
+    describe_gauge!(names::IN_FLIGHT, Unit::Bytes, "Bytes between the exchange and the keyed steps, estimated");
+    describe_gauge!(names::STORE_BYTES, Unit::Bytes, "Bytes in the state folder");
+    describe_gauge!(names::SINK_IN_FLIGHT, Unit::Bytes, "Bytes staged in the sink and not yet prepared");
+}
+
+/// 1 ms to 10 s, about three to a decade: an epoch is 200 ms by default, its commit a few milliseconds.
+const SECONDS: [f64; 13] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+
+/// 1 KiB to 1 GiB, and as many keys: powers of 4.
+const SIZES: [f64; 11] = {
+    let mut sizes = [1024.0; 11];
+    let mut at = 1;
+    while at < sizes.len() {
+        #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, and both are below the length")]
+        {
+            sizes[at] = sizes[at - 1] * 4.0;
+        }
+        at += 1;
+    }
+    sizes
+};
+
+fn builder() -> Result<PrometheusBuilder> {
+    let failed = |error| Error::internal("could not set up the metrics").caused_by(error);
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Prefix("shardflow_snapshot_".into()), &SIZES))
+        .map_err(failed)
+}
+
+/// Serves all metrics to Prometheus at `address`, over HTTP, on a thread of its own, for as long as the process lives.
+/// Called before the first handle is registered. Serving the same address again changes nothing.
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) where the address cannot be bound, where metrics are already served
+/// at another, and where the program has installed a recorder of its own.
+pub fn serve(address: SocketAddr) -> Result<()> {
+    static SERVED: Mutex<Option<SocketAddr>> = Mutex::new(None);
+    let mut served = SERVED.lock().unwrap_or_else(PoisonError::into_inner);
+    match *served {
+        Some(other) if other == address => return Ok(()),
+        Some(other) => {
+            return Err(Error::config(format!(
+                "--metrics \"{address}\" cannot be served: this process already serves its metrics at \"{other}\""
+            )));
+        }
+        None => {}
+    }
+    let failed = |error| Error::internal("could not start the metrics thread").caused_by(error);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let entered = runtime.enter();
+    let (recorder, exporter) = builder()?
+        .with_http_listener(address)
+        .build()
+        .map_err(|error| Error::config(format!("could not bind --metrics \"{address}\"")).caused_by(error))?;
+    drop(entered);
+    ::metrics::set_global_recorder(recorder).map_err(|_| {
+        Error::config(format!(
+            "--metrics \"{address}\" cannot be served: the program has installed a metrics recorder of its own"
+        ))
+    })?;
+    describe();
+    let serve = move || {
+        // It ends only with the process.
+        if runtime.block_on(exporter).is_err() {
+            tracing::warn!(%address, "metrics are no longer served");
+        }
+    };
+    thread::Builder::new().name("shardflow-metrics".into()).spawn(serve).map_err(failed)?;
+    *served = Some(address);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use super::*;
+
+    fn rendered(act: impl FnOnce()) -> String {
+        let recorder = builder().unwrap().build_recorder();
+        let handle = recorder.handle();
+        ::metrics::with_local_recorder(&recorder, || {
+            describe();
+            act();
+        });
+        handle.render()
     }
 
-    pub(crate) fn in_flight(&self, bytes: u64) {
-        self.in_flight.set(bytes as f64);
+    #[test]
+    fn handles_write_the_documented_names_and_labels() {
+        let step = StepName::new("usage");
+        let text = rendered(|| {
+            StepMetrics::register(&step).records_in.increment(7);
+            StepMetrics::register(&step).records_in.increment(5);
+            SetAsideMetrics::register(&step).late.increment(1);
+            let split = SplitMetrics::register(&step, &SplitId::new("shard-0"));
+            split.watermark(EventTime::from_millis(1_000), EventTime::from_millis(3_500));
+            split.behind(40);
+            EpochMetrics::register().close_seconds.record(0.3);
+            SnapshotMetrics::register().bytes.record(5_000.0);
+            StateMetrics::register(&step, 1).entries.set(12.0);
+            StashMetrics::register(&step, 0).records.set(3.0);
+            SinkMetrics::register(&step, 0).in_flight_bytes.set(9.0);
+        });
+        for line in [
+            "# HELP shardflow_records_in_total Records that entered the step",
+            "shardflow_records_in_total{step=\"usage\"} 12",
+            "shardflow_late_total{step=\"usage\"} 1",
+            "shardflow_watermark_milliseconds{step=\"usage\",split=\"shard-0\"} 1000",
+            "shardflow_watermark_lag_milliseconds{step=\"usage\",split=\"shard-0\"} 2500",
+            "shardflow_behind_milliseconds{step=\"usage\",split=\"shard-0\"} 40",
+            "shardflow_epoch_close_seconds_bucket{le=\"0.5\"} 1",
+            "shardflow_snapshot_bytes_bucket{le=\"16384\"} 1",
+            "shardflow_state_entries{step=\"usage\",worker=\"1\"} 12",
+            "shardflow_stash_records{step=\"usage\",worker=\"0\"} 3",
+            "shardflow_sink_in_flight_bytes{step=\"usage\",worker=\"0\"} 9",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no line {line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn an_ended_split_no_longer_lags() {
+        let text = rendered(|| {
+            let split = SplitMetrics::register(&StepName::new("usage"), &SplitId::new("shard-0"));
+            split.watermark(EventTime::MIN, EventTime::from_millis(10));
+            split.ended();
+        });
+        assert!(text.contains("shardflow_watermark_lag_milliseconds{step=\"usage\",split=\"shard-0\"} 0"), "{text}");
+    }
+
+    // One test for the whole life of the process-wide endpoint: its parts depend on one another.
+    #[test]
+    fn metrics_are_served_once_at_one_address() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = serve(address).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Config);
+        assert!(error.to_string().starts_with(&format!("could not bind --metrics \"{address}\"")), "{error}");
+
+        drop(taken);
+        serve(address).unwrap();
+        serve(address).unwrap();
+        assert!(serve("127.0.0.1:1".parse().unwrap()).unwrap_err().to_string().contains("already serves"));
+
+        EpochMetrics::register().committed.increment(1);
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains("shardflow_epochs_committed_total 1"),
+            "{answer}"
+        );
     }
 }

@@ -1,10 +1,11 @@
 //! Records in windows: what they are folded into, and what becomes of those that come too late.
 
-use std::hash::Hash;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{Inner, Stream};
+use serde::Serialize;
+
 use crate::error::Result;
 use crate::operators::{self, Flowing, Fold, Keyed, WindowResult, WindowStep};
 use crate::sink::Sink;
@@ -117,7 +118,7 @@ impl<'scope, K: Key, T: Record> OnTime<'scope, K, T> {
     }
 
     /// How many distinct values there are, estimated by HyperLogLog (see [`aggregate::distinct`] for the error).
-    pub fn distinct<H: Hash + 'static>(
+    pub fn distinct<H: Serialize + 'static>(
         self,
         name: &str,
         value: impl Fn(&T) -> H + Send + Sync + 'static,

@@ -3,11 +3,11 @@
 //! A job's program is built once more than there are workers: first as a *plan*, on nothing, to learn its steps, sources
 //! and sinks and to find mistakes before anything is opened; then on each worker.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use timely::scheduling::SyncActivator;
 
@@ -19,7 +19,7 @@ use crate::exchange::KeyGroups;
 use crate::sink::SinkContext;
 use crate::snapshot::{StepInfo, Store};
 use crate::source::Source;
-use crate::vocabulary::{Epoch, Incarnation, StepName};
+use crate::vocabulary::{Epoch, EventTime, Incarnation, StepName};
 
 /// Opens a sink's committer; the record type is erased.
 pub(crate) type OpenCommitter = Box<dyn Fn(&SinkContext) -> Result<Box<dyn crate::sink::Committer>> + Send>;
@@ -72,6 +72,7 @@ pub(crate) struct JobContext {
     /// Filled while planning.
     pub(crate) plan: Mutex<Plan>,
     wakers: Mutex<Vec<SyncActivator>>,
+    ends: Mutex<VecDeque<(Epoch, Instant)>>,
     failure: Mutex<Option<Error>>,
     failed: AtomicBool,
 }
@@ -110,6 +111,7 @@ impl JobContext {
             running,
             plan: Mutex::default(),
             wakers: Mutex::default(),
+            ends: Mutex::default(),
             failure: Mutex::default(),
             failed: AtomicBool::new(false),
         }
@@ -178,6 +180,22 @@ impl JobContext {
         }
     }
 
+    /// Moves the epoch clock, and remembers when the epoch ended.
+    pub(crate) fn end_epoch(&self, now: Instant, step: impl FnOnce(&EpochClock)) {
+        let ending = self.clock.current();
+        step(&self.clock);
+        if self.clock.current() > ending {
+            lock(&self.ends).push_back((ending, now));
+        }
+    }
+
+    /// When the epochs through `epoch` ended that have not been asked for yet.
+    pub(crate) fn take_ends(&self, epoch: Epoch) -> Vec<Instant> {
+        let mut ends = lock(&self.ends);
+        let count = ends.iter().take_while(|(ended, _)| *ended <= epoch).count();
+        ends.drain(..count).map(|(_, at)| at).collect()
+    }
+
     /// Whether the sources may read on.
     pub(crate) fn may_emit(&self) -> bool {
         self.clock.may_emit() && self.flight.has_room() && !self.failed()
@@ -188,9 +206,9 @@ impl JobContext {
         Instant::now()
     }
 
-    /// The wall clock, since 1970.
-    pub(crate) fn wall_clock(&self) -> Duration {
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    /// The wall clock.
+    pub(crate) fn wall_clock(&self) -> EventTime {
+        EventTime::MIN.plus(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
     }
 }
 

@@ -12,6 +12,7 @@ use super::context::JobContext;
 use super::guard::guarded;
 use super::{Flowing, SplitMessage};
 use crate::decode::{Decoder, Rejected};
+use crate::metrics::{SetAsideMetrics, StepMetrics};
 use crate::source::RawBatch;
 use crate::vocabulary::{SplitId, StepName};
 
@@ -34,8 +35,8 @@ pub(crate) fn decode<'scope, D: Decoder>(
     builder.set_notify_for(0, FrontierInterest::Never);
     let context = Arc::clone(context);
     let name = format!("decode after \"{step}\"");
-    let metrics = crate::metrics::StepMetrics::new(&format!("{step}::decode"));
-    let rejected_count = crate::metrics::rejected(step.as_str());
+    let metrics = StepMetrics::register(step);
+    let rejected_count = SetAsideMetrics::register(step).rejected;
     builder.build(move |_capabilities| {
         move |_frontiers| {
             guarded(&context, &name, || {
@@ -45,7 +46,7 @@ pub(crate) fn decode<'scope, D: Decoder>(
                         let mut rejected = None;
                         let decoded = message.map_batch(|split, batch| {
                             let (good, bad) = decode_batch(&decoder, split, &batch);
-                            metrics.records(batch.len(), good.len());
+                            metrics.batch(batch.len(), good.len());
                             if !bad.is_empty() {
                                 rejected_count.increment(bad.len() as u64);
                                 rejected = Some(SplitMessage::Records { split: Arc::clone(split), batch: bad });

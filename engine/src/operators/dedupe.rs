@@ -3,11 +3,9 @@
 //! *Enters*: keyed records. *Leaves*: those whose id is new. *Survives a crash*: a fingerprint and an event time an id,
 //! until the horizon has passed.
 
-use std::hash::Hasher;
 use std::sync::Arc;
 use std::time::Duration;
 
-use siphasher::sip128::{Hasher128, SipHasher24};
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 
 use super::context::JobContext;
@@ -16,10 +14,10 @@ use super::key_by::Keyed;
 use super::stateful::{EpochLogic, Made, Outputs, stateful};
 use super::Flowing;
 use crate::error::Result;
-use crate::metrics::{StateMetrics, duplicates};
+use crate::metrics::{SetAsideMetrics, SnapshotMetrics, StateMetrics};
 use crate::state::changelog::{ChangelogWriter, Table};
 use crate::state::codec;
-use crate::state::seen::{Seen, SeenIds};
+use crate::state::seen::{Fingerprints, Seen, SeenIds};
 use crate::vocabulary::{Epoch, EventTime, Key, Record, StepName};
 
 /// Accepted ids.
@@ -59,9 +57,12 @@ pub(crate) fn dedupe<'scope, K: Key, T: Record>(
         worker,
         id,
         seen,
-        bytes: Vec::new(),
-        metrics: StateMetrics::new(name.as_str(), worker),
-        duplicates: duplicates(name.as_str()),
+        fingerprints: Fingerprints::new(&context.secret),
+        key_bytes: Vec::new(),
+        id_bytes: Vec::new(),
+        metrics: StateMetrics::register(&name, worker),
+        changed: SnapshotMetrics::register().keys,
+        duplicates: SetAsideMetrics::register(&name).duplicates,
         marker: std::marker::PhantomData,
     };
     if exchanged {
@@ -78,23 +79,23 @@ struct DedupeLogic<K, T> {
     worker: usize,
     id: WriteId<T>,
     seen: SeenIds,
+    fingerprints: Fingerprints,
     /// Key and id of the record at hand.
-    bytes: Vec<u8>,
+    key_bytes: Vec<u8>,
+    id_bytes: Vec<u8>,
     metrics: StateMetrics,
+    changed: metrics::Histogram,
     duplicates: metrics::Counter,
     marker: std::marker::PhantomData<fn(K)>,
 }
 
 impl<K: Key, T: Record> DedupeLogic<K, T> {
-    /// 128 bits that stand for (key, id). Keyed by the job's secret, so that nobody can make two ids collide on purpose;
-    /// by accident two of 10^12 do with a probability of 10^-15.
     fn fingerprint(&mut self, keyed: &Keyed<K, T>) -> Result<u128> {
-        self.bytes.clear();
-        codec::encode_into(&keyed.key, &mut self.bytes)?;
-        (self.id)(&keyed.event.value, &mut self.bytes)?;
-        let mut hasher = SipHasher24::new_with_key(&self.context.secret);
-        hasher.write(&self.bytes);
-        Ok(hasher.finish128().as_u128())
+        self.key_bytes.clear();
+        self.id_bytes.clear();
+        codec::encode_into(&keyed.key, &mut self.key_bytes)?;
+        (self.id)(&keyed.event.value, &mut self.id_bytes)?;
+        Ok(self.fingerprints.of(&self.key_bytes, &self.id_bytes))
     }
 }
 
@@ -128,7 +129,9 @@ impl<K: Key, T: Record> EpochLogic for DedupeLogic<K, T> {
         let worker = self.worker as u32;
         let mut changes = ChangelogWriter::default();
         self.seen.drain_changes(epoch, worker, SEEN, &mut changes);
-        self.metrics.epoch(self.seen.len(), changes.len());
+        self.metrics.entries.set(self.seen.len() as f64);
+        self.metrics.bytes.set(self.seen.bytes() as f64);
+        self.changed.record(changes.len() as f64);
         if let Some(changelog) = changes.finish() {
             parts.push(Control::Changes { step: self.name.clone(), worker, changelog });
         }

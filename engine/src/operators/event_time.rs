@@ -94,6 +94,7 @@ struct Clocked {
 
 struct EventTimeOperator<T: 'static> {
     context: Arc<JobContext>,
+    source: StepName,
     step: StepName,
     worker: u32,
     hub: Arc<SourceHub>,
@@ -124,6 +125,7 @@ impl<T: 'static> EventTimeOperator<T> {
     ) -> Self {
         let mut operator = Self {
             context: Arc::clone(context),
+            source: source.clone(),
             step: event_time_step(source),
             worker,
             hub,
@@ -168,7 +170,7 @@ impl<T: 'static> EventTimeOperator<T> {
             Some(clocked) => clocked,
             None => {
                 let clock = SplitClock::starting_at(EventTime::MIN, self.lag);
-                let metrics = SplitMetrics::new(self.step.as_str(), split.as_str());
+                let metrics = SplitMetrics::register(&self.source, split);
                 // Idle until its first record: `wake` below gives it the watermark it starts with.
                 self.clocks.entry(Arc::clone(split)).or_insert(Clocked { clock, metrics, idle: true, changed: false, unpublished: false })
             }
@@ -195,6 +197,7 @@ impl<T: 'static> EventTimeOperator<T> {
 
     fn end(&mut self, split: &Arc<SplitId>, epoch: Epoch) -> Result<()> {
         if let Some(clocked) = self.clocks.remove(split) {
+            clocked.metrics.ended();
             store(&mut self.changes, split, clocked.clock.watermark())?;
             self.hub.board().advance(split, clocked.clock.watermark());
         }

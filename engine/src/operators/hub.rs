@@ -219,7 +219,7 @@ impl Dealer<'_> {
     /// Lets go of time for ended splits that no child waits for any more. Only after a listing made after their end: a
     /// listing from before does not know their children.
     fn retire(&mut self) {
-        let waiting = self.lineage.awaited_parents();
+        let waiting = self.lineage.awaited();
         let mut board = self.hub.board();
         self.unretired.retain(|split| {
             let awaited = waiting.contains(split);
@@ -231,8 +231,9 @@ impl Dealer<'_> {
     }
 
     fn forget(&mut self, listed: &BTreeSet<SplitId>) {
-        let forgettable = self.lineage.forget(listed);
+        let forgettable = self.lineage.forgettable(listed);
         if !forgettable.is_empty() {
+            self.lineage.forget(&forgettable);
             self.hub.send(0, HubMessage::Forget(forgettable));
         }
     }

@@ -42,7 +42,7 @@ pub(crate) fn sink<'scope, D: 'static, T: 'static>(
     writer: Option<Box<dyn SinkWriter<T>>>,
     unpack: Unpack<D, T>,
 ) -> Flowing<'scope, Control> {
-    let metrics = SinkMetrics::new(step.as_str(), worker);
+    let metrics = SinkMetrics::register(step, worker);
     let logic = SinkLogic { step: step.clone(), worker: worker as u32, writer, unpack, metrics };
     stateful(context, step, stream, Pipeline, false, logic).2
 }
@@ -63,7 +63,7 @@ impl<D: 'static, T: 'static> EpochLogic for SinkLogic<D, T> {
     fn batch(&mut self, records: Vec<D>, _made: &mut Made<(), ()>) -> Result<()> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
         (self.unpack)(records, writer.as_mut())?;
-        self.metrics.in_flight(writer.in_flight());
+        self.metrics.in_flight_bytes.set(writer.in_flight() as f64);
         Ok(())
     }
 
@@ -76,7 +76,7 @@ impl<D: 'static, T: 'static> EpochLogic for SinkLogic<D, T> {
         if let Some(prepared) = writer.prepare(epoch)? {
             parts.push(Control::Staged { step: self.step.clone(), worker: self.worker, prepared });
         }
-        self.metrics.in_flight(writer.in_flight());
+        self.metrics.in_flight_bytes.set(writer.in_flight() as f64);
         Ok(())
     }
 

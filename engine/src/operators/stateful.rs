@@ -69,6 +69,7 @@ where
     L: EpochLogic,
     P: ParallelizationContract<Time, Vec<L::In>>,
 {
+    let worker = stream.scope().index();
     let mut builder = OperatorBuilder::new(step.to_string(), stream.scope());
     let mut input = builder.new_input(stream, pact);
     let (out, results) = builder.new_output();
@@ -76,11 +77,11 @@ where
     // Not connected: the control output moves by epochs alone, by the capability that is held for it.
     let (control, parts) = builder.new_output_connection([(0, Antichain::new())]);
     let context = Arc::clone(context);
-    let name = step.to_string();
+    let step = step.clone();
     builder.build(move |capabilities| {
-        let mut operator = StatefulOperator::new(&context, &name, logic, capabilities, (out, side, control), keyed);
+        let mut operator = StatefulOperator::new(&context, &step, worker, logic, capabilities, (out, side, control), keyed);
         move |frontiers| {
-            guarded(&context, &name, || {
+            guarded(&context, step.as_str(), || {
                 let mut outcome = Ok(());
                 input.for_each(|capability, data| {
                     if outcome.is_ok() {
@@ -125,7 +126,8 @@ struct StatefulOperator<L: EpochLogic> {
 impl<L: EpochLogic> StatefulOperator<L> {
     fn new(
         context: &Arc<JobContext>,
-        name: &str,
+        step: &StepName,
+        worker: usize,
         logic: L,
         capabilities: Vec<Capability<Time>>,
         (out, side, control): (Output<Time, Vec<L::Out>>, Output<Time, Vec<L::Side>>, Output<Time, Vec<Control>>),
@@ -146,8 +148,8 @@ impl<L: EpochLogic> StatefulOperator<L> {
             early: BTreeMap::new(),
             watermark: EventTime::MIN,
             keyed,
-            metrics: StepMetrics::new(name),
-            stash: StashMetrics::new(name),
+            metrics: StepMetrics::register(step),
+            stash: StashMetrics::register(step, worker),
         };
         operator.downgrade();
         operator
@@ -158,7 +160,7 @@ impl<L: EpochLogic> StatefulOperator<L> {
         let time = capability.stamp().expect_singleton();
         if time.outer > self.open {
             let (out, side) = (capability.delayed(time, 0), capability.delayed(time, 1));
-            self.stash.add(records.len());
+            self.stash.records.increment(records.len() as f64);
             self.early.entry(time.outer).or_default().push(Early { out, side, records });
             return Ok(());
         }
@@ -175,7 +177,7 @@ impl<L: EpochLogic> StatefulOperator<L> {
         if self.keyed {
             self.context.flight.arrived(count);
         }
-        self.metrics.records(count, made.out.len());
+        self.metrics.batch(count, made.out.len());
         Ok(made)
     }
 
@@ -220,7 +222,7 @@ impl<L: EpochLogic> StatefulOperator<L> {
     fn send_fired(&mut self, fired: Vec<(EventTime, Vec<L::Out>)>) {
         let Some(hold) = &self.hold else { return };
         for (at, mut results) in fired {
-            self.metrics.records(0, results.len());
+            self.metrics.batch(0, results.len());
             let capability = hold.delayed(&Time::new(self.open, at.as_millis().max(hold.time().inner)));
             self.out.activate().session(&capability).give_container(&mut results);
         }
@@ -237,7 +239,7 @@ impl<L: EpochLogic> StatefulOperator<L> {
 
     fn open_epoch(&mut self) -> Result<()> {
         for early in self.early.remove(&self.open).unwrap_or_default() {
-            self.stash.remove(early.records.len());
+            self.stash.records.decrement(early.records.len() as f64);
             let mut made = self.process(early.records)?;
             self.out.activate().session(&early.out).give_container(&mut made.out);
             self.side.activate().session(&early.side).give_container(&mut made.side);

@@ -14,7 +14,7 @@ use super::stateful::{EpochLogic, Made, Outputs, stateful};
 use super::Flowing;
 use crate::error::Result;
 use crate::exchange::stable_hash;
-use crate::metrics::{StateMetrics, late};
+use crate::metrics::{SetAsideMetrics, SnapshotMetrics, StateMetrics};
 use crate::state::changelog::{ChangelogWriter, Table};
 use crate::state::codec;
 use crate::state::WindowState;
@@ -95,6 +95,7 @@ struct WindowLogic<K, T, A, V> {
     /// records, and a replay must not open those windows again. Empty where nothing was restored.
     restored_closed: Vec<EventTime>,
     metrics: StateMetrics,
+    changed: metrics::Histogram,
     late: metrics::Counter,
 }
 
@@ -133,8 +134,9 @@ impl<K: Key, T: Record, A: State, V: Clone + 'static> WindowLogic<K, T, A, V> {
             closed: EventTime::MIN,
             closed_changed: false,
             restored_closed,
-            metrics: StateMetrics::new(name.as_str(), worker),
-            late: late(name.as_str()),
+            metrics: StateMetrics::register(name, worker),
+            changed: SnapshotMetrics::register().keys,
+            late: SetAsideMetrics::register(name).late,
         })
     }
 
@@ -201,7 +203,8 @@ impl<K: Key, T: Record, A: State, V: Clone + 'static> EpochLogic for WindowLogic
                 changes.put(KeyGroup::new(group), CLOSED, &[], &value);
             }
         }
-        self.metrics.epoch(self.state.len(), changes.len());
+        self.metrics.entries.set(self.state.len() as f64);
+        self.changed.record(changes.len() as f64);
         if let Some(changelog) = changes.finish() {
             parts.push(Control::Changes { step: self.name.clone(), worker: self.worker as u32, changelog });
         }

@@ -1,7 +1,7 @@
 //! One start of a job: plan, recover, run, wind up.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -17,7 +17,7 @@ use super::commit::{CommitThread, OnCommit};
 use super::config::JobConfig;
 use super::shutdown::Shutdown;
 use super::worker::{self, Program};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::event_time::WatermarkBoard;
 use crate::exchange::KeyGroups;
 use crate::operators::context::{JobContext, Plan, Running, Settled, lock};
@@ -46,8 +46,10 @@ pub struct Summary {
 pub(super) struct Attempt<'a> {
     pub(super) config: &'a JobConfig,
     pub(super) program: &'a Program,
-    pub(super) shutdown: &'a Shutdown,
+    pub(super) stop: &'a [Shutdown],
     pub(super) on_commit: Option<OnCommit>,
+    /// Set once this start has committed anything.
+    pub(super) progress: &'a AtomicBool,
 }
 
 /// A source that is open and not yet running.
@@ -61,9 +63,8 @@ impl Attempt<'_> {
     /// Runs the job once, from the last committed epoch to its end.
     pub(super) fn run(&self) -> Result<Summary> {
         let plan = self.plan()?;
-        let state = self.config.state_dir()?;
         let identity = Identity { job: self.config.name.clone(), key_groups: self.config.key_groups };
-        let (store, recovered) = Store::open(state, &identity)?;
+        let (store, recovered) = Store::open(&self.config.state, &identity)?;
         let groups = KeyGroups::new(recovered.key_groups)?;
         groups.check_workers(self.config.workers)?;
         store.register_steps(&plan.steps, self.config.allow_dropped_state)?;
@@ -83,6 +84,7 @@ impl Attempt<'_> {
         }
         self.drive(&context, &store, committers, commits, messages)?;
         runtime.shutdown_timeout(Duration::from_secs(1));
+        self.progress.store(context.clock.committed() >= context.first_epoch, Ordering::SeqCst);
         match context.take_failure() {
             Some(error) => Err(error),
             None => Ok(Summary {
@@ -101,7 +103,7 @@ impl Attempt<'_> {
             secret: recovered.secret,
             incarnation: recovered.incarnation,
             committed: recovered.committed,
-            max_open_epochs: self.config.max_open_epochs,
+            max_open_epochs: self.config.max_open_epochs as u64,
             in_flight_bytes: self.config.in_flight_bytes,
         }
     }
@@ -175,7 +177,7 @@ impl Attempt<'_> {
         thread::scope(|scope| {
             named(scope, "commit", move || fail_with(context, "commit", move || commit.run(&messages)))?;
             named(scope, "fold", move || fail_with(context, "fold", move || fold_loop(store, &folds)))?;
-            named(scope, "beat", move || beat::run(context, self.config.epoch, self.shutdown, &beat_done))?;
+            named(scope, "beat", move || beat::run(context, self.config, self.stop, &beat_done))?;
             self.run_workers(context);
             // The commit thread is gone only where the job has failed.
             let _ = commits.send(CommitMessage::Finish);
@@ -280,9 +282,4 @@ fn recover_sinks(
         store.acknowledge(committed)?;
     }
     Ok(committers)
-}
-
-/// Whether `state` may be used for a job's state folder.
-pub(super) fn state_dir(state: Option<&Path>) -> Result<&Path> {
-    state.ok_or_else(|| Error::new(ErrorKind::Config, "no state folder is given: `Job::state`, SHARDFLOW_STATE or --state"))
 }

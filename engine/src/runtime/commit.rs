@@ -99,8 +99,8 @@ impl CommitThread {
             fold,
             latency,
             records: 0,
-            metrics: EpochMetrics::new(),
-            snapshot: SnapshotMetrics::new(),
+            metrics: EpochMetrics::register(),
+            snapshot: SnapshotMetrics::register(),
         })
     }
 
@@ -139,6 +139,9 @@ impl CommitThread {
         let closed = std::mem::replace(&mut self.pending, later);
         let greatest = closed.keys().next_back().copied().unwrap_or_default().max(self.context.clock.committed());
         let through = open.map_or(greatest, |open| Epoch::new(open.number().saturating_sub(1)));
+        for ended in self.context.take_ends(through) {
+            self.metrics.close_seconds.record(started.saturating_duration_since(ended).as_secs_f64());
+        }
         let mut parts = Parts::default();
         for (epoch, controls) in closed {
             controls.into_iter().for_each(|part| parts.add(epoch, part));
@@ -159,10 +162,10 @@ impl CommitThread {
         let changes = std::mem::take(&mut parts.changes);
         let handles = parts.staged.iter().flat_map(|(step, staged)| staged.iter().map(|one| (step.clone(), one.clone())));
         let batch = EpochBatch { epoch: through, handles: handles.collect(), changes };
-        let bytes = batch.changes.iter().map(|change| change.changelog.len()).sum();
+        let bytes: usize = batch.changes.iter().map(|change| change.changelog.len()).sum();
         fail::fail_point!("commit::before-durable");
         let permit = self.store.commit(batch)?;
-        self.snapshot.batch(bytes, self.store.stats().bytes());
+        self.snapshot.bytes.record(bytes as f64);
         fail::fail_point!("commit::after-durable");
         self.make_visible(&permit, &parts.staged)?;
         fail::fail_point!("commit::after-visible");
@@ -189,8 +192,10 @@ impl CommitThread {
             self.latency.saturating_record_n(micros.max(1), *records);
             self.records = self.records.saturating_add(*records);
         }
-        let took = now.saturating_duration_since(started);
-        self.metrics.committed(through, self.context.clock.open(), took, self.context.flight.bytes());
+        self.metrics.committed.increment(1);
+        self.metrics.open.set(self.context.clock.open() as f64);
+        self.metrics.commit_seconds.record(now.saturating_duration_since(started).as_secs_f64());
+        self.metrics.in_flight_bytes.set(self.context.flight.bytes() as f64);
         if let Some(on_commit) = &self.on_commit {
             on_commit(&CommitInfo {
                 epoch: through,

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
 use super::attempt::{Attempt, Summary};
 use super::commit::CommitInfo;
-use super::config::{JobArgs, JobConfig, Restart};
+use super::args::JobArgs;
+use super::config::{JobConfig, Restart};
 use super::shutdown::Shutdown;
 use super::worker::Program;
 use crate::error::Result;
@@ -23,13 +25,13 @@ pub struct Job {
     config: JobConfig,
     args: Option<JobArgs>,
     on_commit: Option<Arc<dyn Fn(&CommitInfo<'_>) + Send + Sync>>,
-    shutdown: Shutdown,
+    stopper: Shutdown,
 }
 
 impl Job {
     /// A job of this name. Its state folder and its sinks' outputs belong to the name.
     pub fn named(name: impl Into<String>) -> Self {
-        Self { config: JobConfig::named(name), args: None, on_commit: None, shutdown: Shutdown::new() }
+        Self { config: JobConfig::named(name), args: None, on_commit: None, stopper: Shutdown::manual() }
     }
 
     /// How many worker threads. See [`JobConfig::workers`].
@@ -40,7 +42,7 @@ impl Job {
 
     /// The folder that holds the job's state. One process at a time.
     pub fn state(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.config.state = Some(dir.into());
+        self.config.state = dir.into();
         self
     }
 
@@ -51,7 +53,7 @@ impl Job {
     }
 
     /// How many epochs may be open before sources wait. See [`JobConfig::max_open_epochs`].
-    pub fn max_open_epochs(mut self, epochs: u64) -> Self {
+    pub fn max_open_epochs(mut self, epochs: usize) -> Self {
         self.config.max_open_epochs = epochs;
         self
     }
@@ -89,7 +91,7 @@ impl Job {
     /// What asks this job to stop from within the program, as SIGTERM does from outside.
     #[must_use]
     pub fn stopper(&self) -> Shutdown {
-        self.shutdown.clone()
+        self.stopper.clone()
     }
 
     /// Runs `program` until its input ends, or until SIGINT or SIGTERM, after a last commit either way.
@@ -101,27 +103,33 @@ impl Job {
     /// the program's own code that failed, after the restarts that [`Job::restart`] allows. The last committed epoch
     /// stands, and the next start goes on from there.
     pub fn run(self, program: impl Fn(&Flow<'_>) + Send + Sync + 'static) -> Result<Summary> {
-        let config = self.config.resolve(self.args.as_ref())?;
-        super::metrics_exporter::start(&config)?;
-        self.shutdown.on_signals()?;
+        let args = self.args.map_or_else(JobArgs::from_env, Ok)?;
+        let config = self.config.resolve(&args)?;
+        if let Some(address) = config.metrics {
+            crate::metrics::serve(address)?;
+        }
+        let stop = [self.stopper, Shutdown::on_signals()?];
         let program: Program = Arc::new(program);
         let mut failures = 0;
         loop {
+            let progress = AtomicBool::new(false);
             let attempt = Attempt {
                 config: &config,
                 program: &program,
-                shutdown: &self.shutdown,
+                stop: &stop,
                 on_commit: self.on_commit.clone(),
+                progress: &progress,
             };
             let error = match attempt.run() {
                 Ok(summary) => return Ok(summary),
                 Err(error) => error,
             };
-            let Some(backoff) = config.restart.next(failures, error.kind()) else { return Err(error) };
-            if self.shutdown.requested() {
-                return Err(error);
+            if progress.into_inner() {
+                failures = 0;
             }
-            failures += 1;
+            let backoff = config.restart.backoff(failures, error.kind());
+            let Some(backoff) = backoff.filter(|_| !stop.iter().any(Shutdown::requested)) else { return Err(error) };
+            failures = failures.saturating_add(1);
             tracing::warn!(%error, failures, ?backoff, "the job failed and starts again");
             thread::sleep(backoff);
         }

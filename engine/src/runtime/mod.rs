@@ -1,16 +1,22 @@
-//! Runs a job: configuration, workers, the beat, the commit.
+//! Runs a job: configuration, workers, the beat, the commit, and how it is told to stop.
+//!
+//! What enters is a program and its settings; what leaves is committed results and, in the end, an exit code. What survives
+//! a crash lies in the state folder that the settings name.
 
+mod args;
 mod attempt;
 mod beat;
 mod commit;
-mod config;
+pub mod config;
 mod job;
-mod metrics_exporter;
-mod shutdown;
+pub mod logging;
+pub mod shutdown;
 mod worker;
 
+pub use args::JobArgs;
 pub use attempt::Summary;
 pub use commit::CommitInfo;
-pub use config::{JobArgs, JobConfig, Restart};
+pub use config::{JobConfig, Restart};
 pub use job::Job;
+pub use logging::init_logging;
 pub use shutdown::Shutdown;
