@@ -35,13 +35,16 @@ pub(super) fn may_resume(stored: Option<Epoch>, witness: &Witness, accepted: &BT
         Witness::Says(Marker { epoch: Some(last), .. }) => {
             Error::state(format!("it lost epochs {} to {last}, whose results may be visible", stored.next()))
         }
-        Witness::Missing => Error::state("its file \"committed\" is missing, so nobody can tell whether epochs are lost"),
+        Witness::Missing => {
+            Error::state("its file \"committed\" is missing, so nobody can tell whether epochs are lost")
+        }
         Witness::Damaged(error) => Error::state("nobody can tell whether epochs are lost").caused_by(error.to_string()),
     };
     if accepted.contains(&stored) {
         return Ok(());
     }
-    let advice = format!("to go on from epoch {stored} all the same, create the empty file \"accept-epoch-{stored}\" in it");
+    let advice =
+        format!("to go on from epoch {stored} all the same, create the empty file \"accept-epoch-{stored}\" in it");
     Err(Error::state(error.to_string()).caused_by(advice))
 }
 
@@ -75,7 +78,10 @@ pub(super) fn check_chain(
             )));
         }
         if let Some(log) = record.logs.iter().find(|log| steps.iter().all(|step| step.id != log.step)) {
-            return Err(Error::state(format!("it is damaged, epoch {} names the unknown step {}", record.epoch, log.step)));
+            return Err(Error::state(format!(
+                "it is damaged, epoch {} names the unknown step {}",
+                record.epoch, log.step
+            )));
         }
         previous = Some(record.epoch);
     }
@@ -146,7 +152,9 @@ fn check_step(stored: &StepInfo, wanted: &StepInfo) -> Result<()> {
         return refuse(format!("its state is of kind \"{}\", this program's step is \"{}\"", stored.kind, wanted.kind));
     }
     match (stored.version, wanted.version) {
-        (theirs, ours) if theirs > ours => refuse(format!("state version {theirs} is newer than this program's {ours}")),
+        (theirs, ours) if theirs > ours => {
+            refuse(format!("state version {theirs} is newer than this program's {ours}"))
+        }
         (theirs, ours) if theirs < ours => {
             refuse(format!("state version {theirs} is older than this program's {ours}, and nothing migrates it"))
         }

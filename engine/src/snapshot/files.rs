@@ -53,7 +53,8 @@ impl Folder {
             return Err(Error::state("its file \"job\" is missing, though it is in use"));
         }
         let sealed = records::seal(Kind::Job, &JobFile { job: job.to_owned() })?;
-        self.replace("job", &sealed).map_err(|error| Error::state("its file \"job\" cannot be written").caused_by(error))
+        self.replace("job", &sealed)
+            .map_err(|error| Error::state("its file \"job\" cannot be written").caused_by(error))
     }
 
     pub(super) fn witness(&self) -> Result<Witness> {
@@ -88,7 +89,8 @@ impl Folder {
             }
             OpenOptions::new().write(true).open(self.path.join("committed"))
         };
-        let file = write().map_err(|error| Error::state("its file \"committed\" cannot be written").caused_by(error))?;
+        let file =
+            write().map_err(|error| Error::state("its file \"committed\" cannot be written").caused_by(error))?;
         Ok(MarkerFile { file, last: marker })
     }
 

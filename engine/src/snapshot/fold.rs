@@ -15,7 +15,7 @@ use super::merge::{self, Addressed};
 use super::records::{self, Folded};
 use super::restore::Place;
 use super::store::{Store, broken, durable};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::state::frame::Kind;
 use crate::vocabulary::Epoch;
 
@@ -38,7 +38,7 @@ impl Store {
     /// a thread of its own; commits go on meanwhile.
     ///
     /// # Errors
-    /// [`ErrorKind::Store`] or [`ErrorKind::State`]: the disk failed or the snapshot is damaged. State is as it was.
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store) or [`ErrorKind::State`](crate::ErrorKind::State): the disk failed or the snapshot is damaged. State is as it was.
     pub fn fold_if_due(&self) -> Result<FoldReport> {
         let base = self.base_bytes();
         let due = decision::fold_now(&self.tuning, base, self.inner().chain.iter().map(|record| record.bytes()));
@@ -75,9 +75,11 @@ impl Store {
             let inner = self.inner();
             let epochs = decision::slice(&self.tuning, inner.chain.iter().take(most).map(|record| record.bytes()));
             let through = inner.chain.iter().take(epochs).next_back().map(|record| record.epoch).unwrap_or_default();
-            let places = inner.chain.iter().take(epochs).flat_map(|record| {
-                (0_u32..).zip(&record.logs).map(|(index, log)| (record.epoch, index, *log))
-            });
+            let places = inner
+                .chain
+                .iter()
+                .take(epochs)
+                .flat_map(|record| (0_u32..).zip(&record.logs).map(|(index, log)| (record.epoch, index, *log)));
             let dropped: Vec<u32> = inner.steps.iter().filter(|step| step.dropped).map(|step| step.id).collect();
             (epochs, through, places.collect::<Vec<Place>>(), dropped)
         };
@@ -111,7 +113,7 @@ impl Store {
 
     fn write_part(&self, writes: WriteBatch) -> Result<()> {
         self.db.write(writes).map_err(|error| broken("could not fold changelogs", error))?;
-        fail_point!("store::mid-fold", |_| Err(Error::new(ErrorKind::Store, "the fail point \"store::mid-fold\" was hit")));
+        fail_point!("store::mid-fold");
         Ok(())
     }
 
@@ -129,7 +131,7 @@ impl Store {
             inner.chain.drain(..epochs);
         }
         // Whole files of deleted changelogs go at once, instead of being compacted away.
-        let dropped = self.db.delete_file_in_range(&first, layout::changelog(through, u32::MAX));
+        let dropped = self.db.delete_file_in_range(first, layout::changelog(through, u32::MAX));
         dropped.map_err(|error| broken("could not drop folded changelogs", error))
     }
 }

@@ -7,6 +7,9 @@ use crate::error::{Error, Result};
 use crate::state::{Change, ChangelogReader, Table};
 use crate::vocabulary::KeyGroup;
 
+/// Takes the live entries of a restore: key group, table, encoded key, encoded value.
+pub type Visit<'a> = dyn FnMut(KeyGroup, Table, &[u8], &[u8]) -> Result<()> + 'a;
+
 /// A change with the number of its step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Addressed<'a> {
@@ -45,13 +48,13 @@ pub(super) fn newest_wins<'a>(
 /// Visits base entries and `overlay`, both in order, as one map: a change hides the base entry of the same key.
 pub(super) struct Overlay<'a, 'v> {
     changes: std::iter::Peekable<std::vec::IntoIter<Addressed<'a>>>,
-    visit: &'v mut dyn FnMut(KeyGroup, Table, &[u8], &[u8]) -> Result<()>,
+    visit: &'v mut Visit<'v>,
 }
 
 impl<'a, 'v> Overlay<'a, 'v> {
     pub(super) fn new(
         changes: Vec<Addressed<'a>>,
-        visit: &'v mut dyn FnMut(KeyGroup, Table, &[u8], &[u8]) -> Result<()>,
+        visit: &'v mut Visit<'v>,
     ) -> Self {
         Self { changes: changes.into_iter().peekable(), visit }
     }
@@ -101,7 +104,10 @@ mod tests {
     type Entry = (u8, u8, Vec<u8>, Option<u8>);
 
     fn entries() -> impl Strategy<Value = Vec<Entry>> {
-        proptest::collection::vec((0..3_u8, 0..2_u8, proptest::collection::vec(0..3_u8, 0..2), any::<Option<u8>>()), 0..20)
+        proptest::collection::vec(
+            (0..3_u8, 0..2_u8, proptest::collection::vec(0..3_u8, 0..2), any::<Option<u8>>()),
+            0..20,
+        )
     }
 
     fn sealed(entries: &[Entry]) -> Option<Vec<u8>> {

@@ -35,6 +35,7 @@ mod store;
 mod tuning;
 
 pub use fold::FoldReport;
+pub use merge::Visit;
 pub use records::StepInfo;
 pub use store::{EpochBatch, Identity, Recovered, StepChange, Store, StoreStats};
 pub use tuning::Tuning;

@@ -6,12 +6,12 @@ use std::sync::PoisonError;
 use rocksdb::{DBPinnableSlice, ReadOptions};
 
 use super::layout;
-use super::merge::{self, Overlay};
+use super::merge::{self, Overlay, Visit};
 use super::records::LogEntry;
 use super::store::{Store, broken};
 use crate::error::{Error, Result};
-use crate::state::{Table, frame};
-use crate::vocabulary::{Epoch, KeyGroup, StepName};
+use crate::state::frame;
+use crate::vocabulary::{Epoch, StepName};
 
 /// Where a changelog lies and what it must be.
 pub(super) type Place = (Epoch, u32, LogEntry);
@@ -26,7 +26,7 @@ impl Store {
         &self,
         step: &StepName,
         groups: Range<u16>,
-        visit: &mut dyn FnMut(KeyGroup, Table, &[u8], &[u8]) -> Result<()>,
+        visit: &mut Visit<'_>,
     ) -> Result<()> {
         self.restore_step(step, &groups, visit).map_err(|error| {
             let message = format!("could not restore step \"{step}\"");
@@ -38,21 +38,21 @@ impl Store {
         &self,
         step: &StepName,
         groups: &Range<u16>,
-        visit: &mut dyn FnMut(KeyGroup, Table, &[u8], &[u8]) -> Result<()>,
+        visit: &mut Visit<'_>,
     ) -> Result<()> {
         let _reading = self.base.read().unwrap_or_else(PoisonError::into_inner);
         let (id, places) = {
             let inner = self.inner();
             let Some(id) = inner.step_id(step) else { return Ok(()) };
-            let all = inner.chain.iter().flat_map(|record| {
-                (0_u32..).zip(&record.logs).map(|(index, log)| (record.epoch, index, *log))
-            });
+            let all = inner
+                .chain
+                .iter()
+                .flat_map(|record| (0_u32..).zip(&record.logs).map(|(index, log)| (record.epoch, index, *log)));
             (id, all.filter(|(_, _, log)| log.step == id).collect::<Vec<Place>>())
         };
         let logs = places.iter().map(|place| self.changelog(place)).collect::<Result<Vec<_>>>()?;
-        let changes = merge::newest_wins(logs.iter().map(|log| (id, &**log)), |_, group| {
-            groups.contains(&group.number())
-        })?;
+        let changes =
+            merge::newest_wins(logs.iter().map(|log| (id, &**log)), |_, group| groups.contains(&group.number()))?;
         let mut overlay = Overlay::new(changes, visit);
         let mut reading = ReadOptions::default();
         reading.set_iterate_upper_bound(layout::base_prefix(id, u32::from(groups.end)));
@@ -71,9 +71,11 @@ impl Store {
 
     /// A changelog, proven to be the one that its epoch's record names.
     pub(super) fn changelog(&self, (epoch, index, log): &Place) -> Result<DBPinnableSlice<'_>> {
-        let lost = |why: &str| Error::state(format!("the snapshot is damaged: changelog {index} of epoch {epoch} {why}"));
+        let lost =
+            |why: &str| Error::state(format!("the snapshot is damaged: changelog {index} of epoch {epoch} {why}"));
         let found = self.db.get_pinned(layout::changelog(*epoch, *index));
-        let found = found.map_err(|error| broken(format!("could not read changelog {index} of epoch {epoch}"), error))?;
+        let found =
+            found.map_err(|error| broken(format!("could not read changelog {index} of epoch {epoch}"), error))?;
         let found = found.ok_or_else(|| lost("is missing"))?;
         if found.len() as u64 != log.bytes || frame::checksum(&found)? != log.checksum {
             return Err(lost("is another than was committed"));

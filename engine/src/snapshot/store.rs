@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
-use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use fail::fail_point;
@@ -129,11 +128,14 @@ impl Store {
     /// commit fails. [`ErrorKind::Internal`]: the epoch is not after the last one, a step is not registered, or a
     /// changelog is not sealed; nothing was written.
     pub fn commit(&self, batch: EpochBatch) -> Result<CommitPermit> {
-        fail_point!("store::before-commit", |_| Err(injected("store::before-commit")));
+        fail_point!("store::before-commit");
         let mut inner = self.inner();
         let epoch = batch.epoch;
         if inner.failed {
-            return Err(Error::new(ErrorKind::Store, format!("could not commit epoch {epoch}: an earlier write failed")));
+            return Err(Error::new(
+                ErrorKind::Store,
+                format!("could not commit epoch {epoch}: an earlier write failed"),
+            ));
         }
         let record = inner.record_of(&batch)?;
         let mut writes = WriteBatch::default();
@@ -146,8 +148,8 @@ impl Store {
             .write_opt(writes, &durable())
             .map_err(|error| broken(format!("could not commit epoch {epoch}"), error).indeterminate())?;
         inner.append(record);
-        fail_point!("store::after-commit", |_| Err(injected("store::after-commit")));
-        fail_point!("store::before-marker", |_| Err(injected("store::before-marker")));
+        fail_point!("store::after-commit");
+        fail_point!("store::before-marker");
         inner.marker.write(epoch).map_err(|error| {
             let message = format!("could not name epoch {epoch} in the file \"committed\"");
             Error::new(ErrorKind::Store, message).caused_by(error).indeterminate()
@@ -228,9 +230,9 @@ impl Inner {
         let mut logs = Vec::with_capacity(batch.changes.len());
         for change in &batch.changes {
             let name = &change.step;
-            let step = self
-                .step_id(name)
-                .ok_or_else(|| Error::internal(format!("could not commit epoch {epoch}: step \"{name}\" is unknown")))?;
+            let step = self.step_id(name).ok_or_else(|| {
+                Error::internal(format!("could not commit epoch {epoch}: step \"{name}\" is unknown"))
+            })?;
             let checksum = frame::checksum(&change.changelog).map_err(|error| error.in_step(name.as_str()))?;
             logs.push(LogEntry { step, worker: change.worker, bytes: change.changelog.len() as u64, checksum });
         }
@@ -246,8 +248,4 @@ impl Inner {
         }
         self.chain.push_back(record);
     }
-}
-
-fn injected(at: &str) -> Error {
-    Error::new(ErrorKind::Store, format!("the fail point \"{at}\" was hit")).caused_by(io::Error::other("injected"))
 }

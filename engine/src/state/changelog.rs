@@ -131,7 +131,7 @@ impl<'a> ChangelogReader<'a> {
 
     fn read(&mut self) -> Option<Change<'a>> {
         let (&[low, high, table], rest) = self.rest.split_first_chunk()?;
-        let (key, rest) = take(rest, |length| Some(length))?;
+        let (key, rest) = take(rest, Some)?;
         let group = KeyGroup::new(u16::from_le_bytes([low, high]));
         let (value, rest) = match rest.split_first()? {
             (0, rest) => (None, rest),

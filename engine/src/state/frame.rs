@@ -81,7 +81,8 @@ pub fn seal_in_place(kind: Kind, mut frame: Vec<u8>) -> Vec<u8> {
     header[5..7].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
     header[7..15].copy_from_slice(&length.to_le_bytes());
     let payload = frame.get(HEADER..).unwrap_or_default();
-    header[15..19].copy_from_slice(&crc(&header, payload).to_le_bytes());
+    let crc = crc(&header, payload);
+    header[15..19].copy_from_slice(&crc.to_le_bytes());
     if let Some(room) = frame.first_chunk_mut::<HEADER>() {
         *room = header;
     }

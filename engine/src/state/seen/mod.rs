@@ -42,7 +42,7 @@ pub enum Seen {
 /// assert_eq!(fingerprints.of(b"key", b"id"), fingerprints.of(b"key", b"id"));
 /// assert_ne!(fingerprints.of(b"key", b"id"), fingerprints.of(b"ke", b"yid"));
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub struct Fingerprints {
     keyed: SipHasher24,
 }
@@ -64,7 +64,7 @@ impl Fingerprints {
     /// SipHash-2-4-128 of the key's length, the key's bytes and the id's bytes.
     #[must_use]
     pub fn of(&self, key: &[u8], id: &[u8]) -> u128 {
-        let mut hasher = self.keyed.clone();
+        let mut hasher = self.keyed;
         hasher.write(&(key.len() as u64).to_le_bytes());
         hasher.write(key);
         hasher.write(id);
