@@ -1,5 +1,6 @@
 //! The file sink stopped at each of its named points, then started again. Runs with `--features failpoints`.
 #![cfg(feature = "failpoints")]
+#![allow(clippy::unwrap_used, reason = "a test may stop at what must not happen")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The file sink through its port: its promise, its names, and what it refuses.
+#![allow(clippy::unwrap_used, reason = "a test may stop at what must not happen")]
 
 mod common;
 

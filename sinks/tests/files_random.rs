@@ -1,4 +1,5 @@
 //! The file sink on random courses of the protocol, with crashes and other worker counts, against a model.
+#![allow(clippy::unwrap_used, reason = "a test may stop at what must not happen")]
 
 mod common;
 

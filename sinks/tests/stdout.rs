@@ -1,4 +1,5 @@
 //! The stdout sink through its port.
+#![allow(clippy::unwrap_used, reason = "a test may stop at what must not happen")]
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};

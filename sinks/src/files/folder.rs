@@ -125,3 +125,27 @@ fn sync_folder(path: &Path) -> Result<()> {
 fn failed(what: &str, path: &Path, cause: io::Error) -> Error {
     Error::sink(format!("could not {what} \"{}\"", path.display())).caused_by(cause)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_an_error_that_names_the_file() {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let error = Folder::at("out".into()).write(&full, ".staged", b"line\n").unwrap_err();
+        assert_eq!(error.kind(), shardflow::ErrorKind::Sink);
+        let text = error.to_string();
+        assert!(text.contains("could not write \"out/.staged\"") && text.contains("No space left"), "{text}");
+    }
+
+    #[test]
+    fn nested_folders_are_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::at(dir.path().join("a/b/c"));
+        folder.create().unwrap();
+        folder.create().unwrap();
+        assert!(dir.path().join("a/b/c").is_dir());
+    }
+}
