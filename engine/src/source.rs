@@ -186,7 +186,13 @@ impl RawBatch {
     /// An empty batch to which records with positions of their own are pushed.
     #[must_use]
     pub fn with_positions(after: Position) -> Self {
-        Self { buffer: Vec::new(), spans: Vec::new(), positions: Positions::Texts(Vec::new()), faults: Vec::new(), after }
+        Self {
+            buffer: Vec::new(),
+            spans: Vec::new(),
+            positions: Positions::Texts(Vec::new()),
+            faults: Vec::new(),
+            after,
+        }
     }
 
     /// Adds a record. Only for batches made by [`RawBatch::with_positions`].
