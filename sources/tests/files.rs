@@ -1,4 +1,5 @@
 //! The files source from outside: every format, every resume position, every way a file can be damaged.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs::{self, File};
 use std::future::poll_fn;

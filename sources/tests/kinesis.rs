@@ -1,5 +1,6 @@
 //! The Kinesis source against an embedded Kinesis on loopback.
 #![cfg(feature = "kinesis")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;

@@ -121,7 +121,7 @@ impl SourceSuite {
         seen: &[Seen],
         before: usize,
     ) -> Result<()> {
-        let stored = Position::new(position.as_str().to_owned());
+        let stored = Position::new(position.as_str());
         let mut known = known.clone();
         if let Some(record) = known.get_mut(&split.id) {
             record.position = stored.clone();
