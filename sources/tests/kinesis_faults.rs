@@ -26,6 +26,8 @@ const CREATING: &str = r#"{"StreamDescriptionSummary":{"StreamName":"usage","Str
 enum Answer {
     Ok(String),
     Error(u16, &'static str),
+    /// A status with a page that is no JSON.
+    Page(u16),
     /// Closes the connection without a word.
     Reset,
     /// Announces more than it sends.
@@ -87,6 +89,7 @@ async fn serve(
             Some(Answer::Error(status, code)) => {
                 (status, format!(r#"{{"__type":"{code}","message":"scripted"}}"#), None)
             }
+            Some(Answer::Page(status)) => (status, "<html>not here</html>".to_owned(), None),
             Some(Answer::CutShort) => (200, "{".to_owned(), Some(100)),
             Some(Answer::Silence) => std::future::pending().await,
             Some(Answer::Reset) | None => return,
@@ -248,7 +251,20 @@ async fn a_server_that_never_answers_is_given_up_on_in_time() {
 
 #[tokio::test]
 async fn a_server_that_is_no_kinesis_is_a_clear_error() {
-    let server = Scripted::start(vec![Answer::Error(404, "")]).await;
-    let error = open(&server.source()).await.err().unwrap().to_string();
-    assert!(error.contains("stream \"usage\"") && error.contains("404"), "{error}");
+    for answer in [Answer::Error(404, ""), Answer::Page(404)] {
+        let server = Scripted::start(vec![answer]).await;
+        let error = open(&server.source()).await.err().unwrap().to_string();
+        assert!(error.contains("stream \"usage\"") && error.contains("404"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_arn_is_sent_along_and_its_region_does_not_override_the_given_one() {
+    let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/usage";
+    let server = Scripted::start(vec![ok(ACTIVE), ok(r#"{"Shards":[]}"#)]).await;
+    let source = Kinesis::stream(arn).sdk_config(sdk_config(&server.endpoint));
+    assert!(open(&source).await.unwrap().discover().await.unwrap().splits.is_empty());
+    for (_, body) in server.asked.lock().unwrap().iter() {
+        assert!(body.contains(arn) && body.contains(r#""StreamName":"usage""#), "{body}");
+    }
 }

@@ -248,3 +248,104 @@ fn known(found: &Discovery) -> KnownSplits {
 fn broken(split: &SplitId, what: impl AsRef<str>) -> Error {
     Error::source(format!("split \"{split}\" does not conform: {}", what.as_ref()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll};
+
+    use super::*;
+    use crate::source::BoxFuture;
+
+    /// Ten records in one split, two a batch, with the faults that a test asks for.
+    #[derive(Debug, Clone, Copy, Default)]
+    struct Ten {
+        resumes_at_the_last_record: bool,
+        ends_twice: bool,
+        waits_for_a_stranger: bool,
+        takes_any_position: bool,
+    }
+
+    impl Source for Ten {
+        fn open(&self, _context: SourceContext) -> BoxFuture<'_, Result<Box<dyn Enumerator>>> {
+            let enumerator: Box<dyn Enumerator> = Box::new(*self);
+            Box::pin(async move { Ok(enumerator) })
+        }
+    }
+
+    impl Enumerator for Ten {
+        fn interval(&self) -> Duration {
+            Duration::from_secs(1)
+        }
+
+        fn discover(&mut self) -> BoxFuture<'_, Result<Discovery>> {
+            let parents = if self.waits_for_a_stranger { vec![SplitId::new("stranger")] } else { Vec::new() };
+            let split = Split { id: SplitId::new("ten"), parents, start: Position::new("0") };
+            Box::pin(async move { Ok(Discovery { splits: vec![split], complete: true }) })
+        }
+
+        fn open(&mut self, _split: &SplitId, position: &Position) -> Result<Box<dyn Reader>> {
+            let parsed = position.as_str().parse::<usize>();
+            if parsed.is_err() && !self.takes_any_position {
+                return Err(Error::source("no position"));
+            }
+            let mut next = parsed.unwrap_or(0);
+            if self.resumes_at_the_last_record {
+                next = next.saturating_sub(1);
+            }
+            Ok(Box::new(TenReader { faults: *self, next, ends: 0 }))
+        }
+    }
+
+    struct TenReader {
+        faults: Ten,
+        next: usize,
+        ends: usize,
+    }
+
+    impl Reader for TenReader {
+        fn poll_read(&mut self, _cx: &mut Context<'_>) -> Poll<Result<Option<RawBatch>>> {
+            if self.next >= 10 {
+                self.ends += 1;
+                let is_again = self.faults.ends_twice && self.ends > 1;
+                return Poll::Ready(Ok(is_again.then(|| RawBatch::with_positions(Position::new("10")))));
+            }
+            let end = (self.next + 2).min(10);
+            let mut batch = RawBatch::with_positions(Position::new(end.to_string()));
+            for n in self.next..end {
+                batch.push(format!("record {n}").as_bytes(), &n.to_string());
+            }
+            self.next = end;
+            Poll::Ready(Ok(Some(batch)))
+        }
+    }
+
+    async fn verdict(source: Ten) -> String {
+        SourceSuite::new().check(&source).await.err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn a_source_that_keeps_to_the_port_conforms() {
+        let checked = SourceSuite::new().check(&Ten::default()).await.unwrap();
+        assert_eq!(checked, SourceChecked { splits: 1, records: 10, resumptions: 6 });
+        let checked = SourceSuite::new().resumptions(1).stop_after("ten", 4).check(&Ten::default()).await.unwrap();
+        assert_eq!(checked, SourceChecked { splits: 1, records: 4, resumptions: 1 });
+    }
+
+    #[tokio::test]
+    async fn what_breaks_the_port_is_said() {
+        let twice = verdict(Ten { resumes_at_the_last_record: true, ..Ten::default() }).await;
+        assert!(twice.contains("going on after \"10\" gave 1 records where 0 remained"), "{twice}");
+        let end = verdict(Ten { ends_twice: true, ..Ten::default() }).await;
+        assert!(end.contains("a batch after its end"), "{end}");
+        let parent = verdict(Ten { waits_for_a_stranger: true, ..Ten::default() }).await;
+        assert!(parent.contains("its parent \"stranger\" was not found"), "{parent}");
+        let nonsense = verdict(Ten { takes_any_position: true, ..Ten::default() }).await;
+        assert!(nonsense.contains("it read from the position \"\""), "{nonsense}");
+    }
+
+    #[tokio::test]
+    async fn a_split_that_ends_before_it_should_is_said() {
+        let early = SourceSuite::new().stop_after("ten", 11).check(&Ten::default()).await.unwrap_err().to_string();
+        assert!(early.contains("it ended 1 records early"), "{early}");
+    }
+}

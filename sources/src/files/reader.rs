@@ -12,7 +12,8 @@ use super::content::{Content, OpenFiles};
 use super::lines::Lines;
 
 /// How much is read at a poll, in bytes: about 2,400 records of 110 bytes, and well below a millisecond of a worker.
-/// Smaller chunks cost more calls, larger ones leave the second-level cache before the records are decoded.
+/// Measured from 64 KiB to 1 MiB: 20 to 37 million records of 99 bytes a second and thread, with more noise between runs
+/// than between sizes; what decodes the records is far slower.
 const CHUNK: usize = 256 << 10;
 
 /// How much decompressed content is thrown away at a poll on the way to a stored offset, in bytes: about a millisecond.

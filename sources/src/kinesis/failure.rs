@@ -40,16 +40,26 @@ impl Failure {
     where
         E: ProvideErrorMetadata + StdError + 'static,
     {
-        let SdkError::ServiceError(service) = error else {
-            // A request that cannot be built will not be built better next time; all else is the network's doing.
-            let is_hopeless = matches!(error, SdkError::ConstructionFailure(_));
-            let remedy = if is_hopeless { Remedy::None } else { Remedy::Retry(Failed::Transient) };
-            return Self { remedy, text: chain(error) };
+        let service = match error {
+            SdkError::ServiceError(service) => service,
+            // What answers is no Kinesis, or something before it: the status is all that can be understood.
+            SdkError::ResponseError(response) if response.raw().status().as_u16() >= 400 => {
+                let status = response.raw().status().as_u16();
+                return Self {
+                    remedy: remedy(None, status, ""),
+                    text: format!("HTTP status {status}: {}", chain(error)),
+                };
+            }
+            // A request that cannot be built will not be built better next time.
+            SdkError::ConstructionFailure(_) => return Self { remedy: Remedy::None, text: chain(error) },
+            // All else is the network's doing.
+            _ => return Self { remedy: Remedy::Retry(Failed::Transient), text: chain(error) },
         };
         let status = service.raw().status().as_u16();
         let meta = service.err().meta();
-        let remedy = remedy(meta.code(), status, meta.message().unwrap_or_default());
-        let code = meta.code().map_or_else(|| format!("HTTP status {status}"), ToOwned::to_owned);
+        let code = meta.code().filter(|code| !code.is_empty());
+        let remedy = remedy(code, status, meta.message().unwrap_or_default());
+        let code = code.map_or_else(|| format!("HTTP status {status}"), ToOwned::to_owned);
         let text = meta.message().map_or_else(|| code.clone(), |message| format!("{code}: {}", message.trim()));
         Self { remedy, text }
     }
@@ -78,7 +88,7 @@ fn remedy(code: Option<&str>, status: u16, message: &str) -> Remedy {
         // Our clock is ahead of the service's: a start at "now" will have come soon.
         "InvalidArgumentException" if message.contains("currentTimestampInMillis") => Remedy::Retry(Failed::Transient),
         _ if status == 429 => Remedy::Retry(Failed::Throttled),
-        _ if status >= 500 => Remedy::Retry(Failed::Transient),
+        _ if status >= 500 || status == 408 => Remedy::Retry(Failed::Transient),
         _ => Remedy::None,
     }
 }
@@ -114,6 +124,7 @@ mod tests {
             (Some("InternalFailureException"), 500, transient),
             (Some("SomethingNew"), 503, transient),
             (None, 500, transient),
+            (None, 408, transient),
             (Some("ResourceInUseException"), 400, transient),
             (Some("ExpiredIteratorException"), 400, Remedy::NewIterator),
             (Some("AccessDeniedException"), 400, Remedy::None),
