@@ -1,1 +1,4 @@
-//! Example pipelines.
+//! Example pipelines for shardflow, each with the means to check it: [`metering`] turns usage records into charges,
+//! exactly once, and brings its own generator, reference and demo.
+
+pub mod metering;

@@ -1,0 +1,333 @@
+//! The command line: what is asked for, checked before anything is touched.
+//!
+//! A wrong command gives one line on stderr, `metering: …`, and exit code 2; a failure gives one line and 1.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, Parser, Subcommand};
+use shardflow::ErrorKind;
+
+use super::config::{RunConfig, SourceSpec, StartSpec};
+use super::workload::Spec;
+
+/// Spans of event time beyond a century are typing errors.
+const CENTURY_MS: u64 = 100 * 366 * 24 * 3_600_000;
+
+/// Charges from usage records, exactly once, by event time.
+#[derive(Debug, Parser)]
+#[command(name = "metering", version, about, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the job: read usage, write charges, late and rejected records.
+    ///
+    /// A file source ends the job when it is read to its end and everything is committed. SIGINT or SIGTERM stops it
+    /// after a last commit; the next start with the same --state goes on there, with any number of workers.
+    Run(RunArgs),
+    /// Write usage records to files, the same for the same seed.
+    Generate(GenerateArgs),
+    /// Watch the job survive: an embedded Kinesis, resharding, a SIGKILL, and an audit at the end.
+    Demo(DemoArgs),
+}
+
+/// `metering run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// Where usage comes from: file:PATH (a file or a folder of NDJSON) or kinesis:STREAM.
+    #[arg(long, value_name = "file:PATH|kinesis:STREAM")]
+    pub source: SourceSpec,
+    /// Kinesis' address, where it is not AWS'.
+    #[arg(long, value_name = "URL", value_parser = url)]
+    pub endpoint: Option<String>,
+    /// Where to read a stream from at the first start.
+    #[arg(long, value_name = "trim-horizon|latest|RFC3339", default_value = "trim-horizon")]
+    pub start: StartSpec,
+    /// Folder for charges/, late/ and rejected/.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Folder for the job's state. One job, one folder.
+    #[arg(long, value_name = "DIR")]
+    pub state: PathBuf,
+    /// Worker threads; one for each core by default.
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=256))]
+    pub workers: Option<usize>,
+    /// How often results are committed, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 200, value_parser = clap::value_parser!(u64).range(10..=600_000))]
+    pub epoch_ms: u64,
+    /// Length of a window of event time, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(1..=CENTURY_MS))]
+    pub window_ms: u64,
+    /// How far out of order records may be, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(0..=CENTURY_MS))]
+    pub lag_ms: u64,
+    /// How long after its end a window still takes records, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=CENTURY_MS))]
+    pub grace_ms: u64,
+    /// How far apart in event time two records of one id count once, in milliseconds; 0 counts them all.
+    #[arg(long, value_name = "MS", default_value_t = 86_400_000, value_parser = clap::value_parser!(u64).range(0..=CENTURY_MS))]
+    pub dedupe_ms: u64,
+    /// Where to report latencies to.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub report: Option<PathBuf>,
+}
+
+impl RunArgs {
+    /// Checks the arguments together.
+    ///
+    /// # Errors
+    /// [`Usage`], naming the flags that do not go together.
+    pub fn config(self) -> Result<RunConfig, Usage> {
+        let config = RunConfig {
+            source: self.source,
+            endpoint: self.endpoint,
+            start: self.start,
+            out: self.out,
+            state: self.state,
+            workers: self.workers,
+            epoch: Duration::from_millis(self.epoch_ms),
+            window: Duration::from_millis(self.window_ms),
+            lag: Duration::from_millis(self.lag_ms),
+            grace: Duration::from_millis(self.grace_ms),
+            dedupe: Duration::from_millis(self.dedupe_ms),
+            report: self.report,
+        };
+        config.check().map_err(Usage)?;
+        Ok(config)
+    }
+}
+
+/// `metering generate`.
+#[derive(Debug, Clone, Args)]
+pub struct GenerateArgs {
+    /// How many records, duplicates and bad ones included. They cover an hour of event time.
+    #[arg(long, value_name = "N")]
+    pub records: u64,
+    /// Decides everything: the same seed gives the same files.
+    #[arg(long, value_name = "S")]
+    pub seed: u64,
+    /// Over how many files the accounts are spread.
+    #[arg(long, value_name = "K", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    pub files: usize,
+    /// An empty or a new folder.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Share of records that are followed by an exact copy.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.02, value_parser = share)]
+    pub duplicates: f64,
+    /// Share of records that come 10 to 30 minutes late.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.001, value_parser = share)]
+    pub late: f64,
+    /// Share of records that are no usage records.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0005, value_parser = share)]
+    pub bad: f64,
+    /// How far out of order records are, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 4_000, value_parser = clap::value_parser!(u64).range(0..=3_600_000))]
+    pub disorder_ms: u64,
+}
+
+impl GenerateArgs {
+    /// The workload that is asked for.
+    #[must_use]
+    pub fn spec(&self) -> Spec {
+        Spec {
+            lanes: self.files,
+            duplicates: self.duplicates,
+            late: self.late,
+            bad: self.bad,
+            disorder: self.disorder_ms,
+            ..Spec::new(self.records, self.seed)
+        }
+    }
+}
+
+/// `metering demo`.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// How long to put records, in seconds.
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..=3_600))]
+    pub seconds: u64,
+    /// Records to put a second.
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(100..=50_000))]
+    pub rate: u64,
+    /// Decides the records.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub seed: u64,
+    /// A folder to keep output, state and logs in; without it they are kept only if the demo fails.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// A command that cannot be meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage(pub String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("expected a number from 0 to 1".to_owned()),
+    }
+}
+
+fn url(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    match rest {
+        Some(host) if !host.is_empty() && !host.contains(char::is_whitespace) => Ok(text.to_owned()),
+        _ => Err("expected http://HOST[:PORT] or https://HOST[:PORT]".to_owned()),
+    }
+}
+
+/// Runs the command line that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let result = match Cli::try_parse() {
+        Ok(cli) => perform(cli.command),
+        Err(error) if !error.use_stderr() => {
+            // Help and version. A closed pipe is no reason to fail.
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => Err(Usage(usage_line(&error)).into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("metering: {}", one_line(&format!("{error:#}")));
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn perform(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run(args) => super::run::run(args.config()?),
+        Command::Generate(args) => {
+            let summary = super::generate::generate(args.spec(), &args.out)?;
+            println!("{summary}");
+            Ok(())
+        }
+        Command::Demo(args) => super::demo::demo(&args),
+    }
+}
+
+/// 2 where the command or the configuration is wrong, 1 otherwise.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let config = error.downcast_ref::<shardflow::Error>().is_some_and(|error| error.kind() == ErrorKind::Config);
+    if config || error.is::<Usage>() { 2 } else { 1 }
+}
+
+/// clap's message without its usage and tips.
+fn usage_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let message = text.split("\n\n").next().unwrap_or_default();
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    if matches!(error.kind(), clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand) {
+        return "expected one of run, generate, demo; see metering --help".to_owned();
+    }
+    message.to_owned()
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(args: &[&str]) -> String {
+        let error = Cli::try_parse_from([&["metering"], args].concat()).unwrap_err();
+        assert!(error.use_stderr(), "{args:?}");
+        one_line(&usage_line(&error))
+    }
+
+    fn run_args(extra: &[&str]) -> Result<RunConfig, String> {
+        let base = ["metering", "run", "--source", "kinesis:s", "--out", "o", "--state", "s"];
+        let cli = Cli::try_parse_from([&base, extra].concat()).map_err(|error| one_line(&usage_line(&error)))?;
+        match cli.command {
+            Command::Run(args) => args.config().map_err(|error| error.0),
+            _ => Err("not run".to_owned()),
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_manual() {
+        let config = run_args(&[]).unwrap();
+        assert_eq!(config.epoch, Duration::from_millis(200));
+        assert_eq!((config.start, config.workers, config.endpoint.clone()), (StartSpec::TrimHorizon, None, None));
+        let semantics = config.semantics();
+        assert_eq!((semantics.window, semantics.lag), (60_000, 5_000));
+        assert_eq!((semantics.grace, semantics.dedupe), (0, 86_400_000));
+    }
+
+    #[test]
+    fn clap_finds_the_command_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_values_are_named_with_their_flag_in_one_line() {
+        for (args, expected) in [
+            (&["--workers", "0"][..], "'0' for '--workers <N>'"),
+            (&["--epoch-ms", "9"], "'9' for '--epoch-ms <MS>'"),
+            (&["--window-ms", "0"], "'0' for '--window-ms <MS>'"),
+            (&["--lag-ms=-1"], "'-1' for '--lag-ms <MS>'"),
+            (&["--dedupe-ms", "99999999999999999999"], "--dedupe-ms"),
+            (&["--endpoint", "localhost:4567"], "expected http://HOST"),
+            (&["--start", "noon"], "expected trim-horizon, latest or a time"),
+            (&["--colour"], "unexpected argument '--colour'"),
+        ] {
+            let error = run_args(args).unwrap_err();
+            assert!(error.contains(expected), "{args:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn missing_flags_are_all_named() {
+        let error = refused(&["run", "--source", "file:x"]);
+        assert!(error.contains("--out <DIR>") && error.contains("--state <DIR>"), "{error}");
+        assert!(refused(&[]).contains("run, generate, demo"));
+        assert!(refused(&["generate", "--late", "2"]).contains("expected a number from 0 to 1"));
+        assert!(refused(&["run", "--source", "x"]).contains("expected file:PATH or kinesis:STREAM"));
+    }
+
+    #[test]
+    fn flags_that_do_not_go_together_are_refused() {
+        for (args, expected) in [
+            (&["--source", "file:in", "--out", "o", "--state", "./o"][..], "--out and --state"),
+            (&["--source", "file:in", "--out", "in/o", "--state", "s"], "--out must not be inside"),
+            (&["--source", "file:in", "--out", "o", "--state", "in"], "--state must not be inside"),
+            (&["--source", "file:in", "--out", "o", "--state", "s", "--start", "latest"], "--start goes with"),
+            (&["--source", "file:in", "--out", "o", "--state", "s", "--endpoint", "http://h"], "--endpoint goes with"),
+        ] {
+            let cli = Cli::try_parse_from([&["metering", "run"][..], args].concat()).unwrap();
+            let Command::Run(args) = cli.command else { panic!("not run") };
+            let error = args.config().unwrap_err().0;
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn usage_errors_exit_with_2_and_failures_with_1() {
+        assert_eq!(exit_code(&Usage("x".to_owned()).into()), 2);
+        assert_eq!(exit_code(&shardflow::Error::config("x").into()), 2);
+        assert_eq!(exit_code(&shardflow::Error::state("x").into()), 1);
+    }
+}

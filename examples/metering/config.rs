@@ -1,0 +1,213 @@
+//! What the job is told: where it reads, where it writes, and the settings that decide its results.
+
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::reference::Semantics;
+
+/// Where usage comes from: `file:PATH` or `kinesis:STREAM`.
+///
+/// # Examples
+/// ```
+/// use shardflow_examples::metering::config::SourceSpec;
+/// assert_eq!("kinesis:usage".parse(), Ok(SourceSpec::Kinesis("usage".to_owned())));
+/// assert!("usage".parse::<SourceSpec>().is_err());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceSpec {
+    /// A file, or a folder of files, of NDJSON; plain, `.gz` or `.zst`. Read to its end.
+    File(PathBuf),
+    /// A Kinesis stream, by name or ARN. Followed until the job is stopped.
+    Kinesis(String),
+}
+
+impl FromStr for SourceSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("file" | "kinesis", "")) => Err("nothing after the colon".to_owned()),
+            Some(("file", path)) => Ok(Self::File(path.into())),
+            Some(("kinesis", stream)) => Ok(Self::Kinesis(stream.to_owned())),
+            _ => Err("expected file:PATH or kinesis:STREAM".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for SourceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Kinesis(stream) => write!(f, "kinesis:{stream}"),
+        }
+    }
+}
+
+/// Where a stream is read from at the job's first start: `trim-horizon`, `latest` or a time by RFC 3339.
+///
+/// # Examples
+/// ```
+/// use shardflow_examples::metering::config::StartSpec;
+/// assert_eq!("latest".parse(), Ok(StartSpec::Latest));
+/// assert!(matches!("2026-11-24T08:00:00Z".parse(), Ok(StartSpec::At(_))));
+/// assert!("yesterday".parse::<StartSpec>().is_err());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StartSpec {
+    /// The oldest record that the stream still holds. The default: nothing is skipped silently.
+    #[default]
+    TrimHorizon,
+    /// What is put from now on.
+    Latest,
+    /// The first record that arrived at or after this time.
+    At(Timestamp),
+}
+
+impl FromStr for StartSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "trim-horizon" => Ok(Self::TrimHorizon),
+            "latest" => Ok(Self::Latest),
+            time => time.parse().map(Self::At).map_err(|_| {
+                "expected trim-horizon, latest or a time with its offset, as in 2026-11-24T08:00:00Z".to_owned()
+            }),
+        }
+    }
+}
+
+impl fmt::Display for StartSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TrimHorizon => f.write_str("trim-horizon"),
+            Self::Latest => f.write_str("latest"),
+            Self::At(time) => time.fmt(f),
+        }
+    }
+}
+
+/// Everything the job is told. Made from checked arguments.
+#[derive(Debug, Clone)]
+pub struct RunConfig {
+    /// Where usage comes from.
+    pub source: SourceSpec,
+    /// Kinesis' address, where it is not AWS'.
+    pub endpoint: Option<String>,
+    /// Where the stream is read from at the first start.
+    pub start: StartSpec,
+    /// The folder of `charges/`, `late/` and `rejected/`.
+    pub out: PathBuf,
+    /// The folder of the snapshots.
+    pub state: PathBuf,
+    /// Number of workers; the engine's default where not given.
+    pub workers: Option<usize>,
+    /// Length of an epoch: how often results are committed.
+    pub epoch: Duration,
+    /// Length of a window of event time.
+    pub window: Duration,
+    /// How far a split's watermark stays behind its greatest event time.
+    pub lag: Duration,
+    /// How long after its end a window still takes records. They go out as late only after that.
+    pub grace: Duration,
+    /// How far apart two records of one id may lie and still be copies; zero: copies count.
+    pub dedupe: Duration,
+    /// Where latencies are reported to, for the demo.
+    pub report: Option<PathBuf>,
+}
+
+impl RunConfig {
+    /// The settings that decide the results, for the reference.
+    #[must_use]
+    pub fn semantics(&self) -> Semantics {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Semantics {
+            window: millis(self.window),
+            lag: millis(self.lag),
+            grace: millis(self.grace),
+            dedupe: millis(self.dedupe),
+        }
+    }
+
+    /// Refuses flags that do not go together.
+    ///
+    /// # Errors
+    /// The reason, naming the flags.
+    pub fn check(&self) -> Result<(), String> {
+        if plain(&self.out) == plain(&self.state) {
+            return Err("--out and --state must be separate folders".to_owned());
+        }
+        let SourceSpec::File(source) = &self.source else { return Ok(()) };
+        for (flag, folder) in [("--out", &self.out), ("--state", &self.state)] {
+            if inside(folder, source) {
+                return Err(format!("{flag} must not be inside the source's folder: the job would read it"));
+            }
+        }
+        if self.endpoint.is_some() {
+            return Err("--endpoint goes with --source kinesis:STREAM only".to_owned());
+        }
+        if self.start != StartSpec::TrimHorizon {
+            return Err("--start goes with --source kinesis:STREAM only".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Whether `path` is `folder` or lies in it. By their text alone: neither has to exist.
+fn inside(path: &Path, folder: &Path) -> bool {
+    plain(path).starts_with(plain(folder))
+}
+
+fn plain(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let mut plain = PathBuf::new();
+    for part in absolute.components() {
+        match part {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::CurDir => {}
+            part => plain.push(part),
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_and_starts_print_as_they_are_read() {
+        for text in
+            ["file:a/b.ndjson", "file:C:/x", "kinesis:usage", "kinesis:arn:aws:kinesis:eu-west-1:1:stream/usage"]
+        {
+            assert_eq!(text.parse::<SourceSpec>().unwrap().to_string(), text);
+        }
+        for text in ["trim-horizon", "latest", "2026-11-24T08:00:00Z"] {
+            assert_eq!(text.parse::<StartSpec>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for text in ["", "file:", "kinesis:", "s3:x", "a.ndjson"] {
+            assert!(text.parse::<SourceSpec>().is_err(), "{text}");
+        }
+        for text in ["", "LATEST", "2026-11-24", "2026-11-24T08:00:00"] {
+            assert!(text.parse::<StartSpec>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn inside_is_found_however_it_is_written() {
+        assert!(inside(Path::new("a/b"), Path::new("./a")));
+        assert!(inside(Path::new("b/c/."), Path::new("a/../b")));
+        assert!(!inside(Path::new("a/bc"), Path::new("a/b")));
+        assert!(!inside(Path::new("a"), Path::new("a/b")));
+    }
+}

@@ -1,0 +1,24 @@
+//! Charges from usage records: what a team that bills by the minute would run.
+//!
+//! In comes a JSON object a line or a record, `{"id","account","meter","qty","at"}`. Out go, committed only, the charges
+//! of each account, meter and window of event time; the records that came too late; and those that are no usage
+//! records, with the reason. A crash at any moment changes none of the three.
+//!
+//! # Rooms
+//! * [`types`], [`decode`]: what flows.
+//! * [`cli`], [`config`], [`run`]: the program.
+//! * [`workload`], [`generate`]: records made from a seed, with duplicates, disorder, late and broken ones.
+//! * [`reference`]: the same results computed again from the input files, without the engine, and compared.
+//! * [`report`], [`demo`]: the job as a child process on an embedded Kinesis, killed and audited.
+
+pub mod cli;
+pub mod config;
+pub mod decode;
+pub mod demo;
+pub mod generate;
+pub mod output;
+pub mod reference;
+pub mod report;
+pub mod run;
+pub mod types;
+pub mod workload;
