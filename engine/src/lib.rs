@@ -2,6 +2,7 @@
 
 pub mod decode;
 mod error;
+pub mod metrics;
 pub mod sink;
 pub mod source;
 pub mod vocabulary;

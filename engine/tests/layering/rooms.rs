@@ -9,11 +9,13 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The rooms in the order a record walks them. Each imports only from those before it.
 ///
-/// Two stand elsewhere than in the order of a record's walk: `sink` comes before `snapshot`, because the snapshot stores what
-/// sinks have staged (`StagedHandle`) and its commit gives the right to publish it (`CommitPermit`).
-pub(crate) const ROOMS: [&str; 14] = [
+/// Some stand elsewhere than in the order of a record's walk: `sink` comes before `snapshot`, because the snapshot stores what
+/// sinks have staged (`StagedHandle`) and its commit gives the right to publish it (`CommitPermit`); and `metrics`
+/// (names and handles) is near the top, because every room counts, while only the runtime serves what was counted.
+pub(crate) const ROOMS: [&str; 15] = [
     "error",
     "vocabulary",
+    "metrics",
     "source",
     "decode",
     "event_time",
