@@ -106,7 +106,7 @@ impl Job {
         let args = self.args.map_or_else(JobArgs::from_env, Ok)?;
         let config = self.config.resolve(&args)?;
         if let Some(address) = config.metrics {
-            crate::metrics::serve(address)?;
+            super::exporter::serve_metrics(address)?;
         }
         let stop = [self.stopper, Shutdown::on_signals()?];
         let program: Program = Arc::new(program);

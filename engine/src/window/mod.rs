@@ -15,9 +15,10 @@
 //! assert!(sliding(minutes(1), seconds(10)).grace(seconds(0)).spec().is_ok());
 //! ```
 //!
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! # use shardflow::{minutes, window::{Windowing, tumbling}};
-//! tumbling(minutes(1)).spec(); // a window needs its grace: call `.grace(duration)`
+//! fn count_in(windows: impl Windowing) {}
+//! count_in(tumbling(minutes(1))); // error: a window needs its grace: call `.grace(duration)`
 //! ```
 
 pub mod aggregate;
