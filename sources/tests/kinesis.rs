@@ -266,14 +266,13 @@ async fn split_and_merge_are_followed_with_parents_before_children() {
 }
 
 #[tokio::test]
-async fn latest_reads_what_comes_after_the_start_and_nothing_older() {
+async fn latest_becomes_the_time_of_the_start_and_reads_what_comes_after_it() {
     let emulator = Emulator::start(1).await;
-    let start = Start::At(jiff::Timestamp::now() + jiff::SignedDuration::from_millis(-1));
+    let before = jiff::Timestamp::now().as_millisecond();
     let mut files = open(&emulator.source().start(Start::Latest), KnownSplits::new()).await.unwrap();
     let split = files.discover().await.unwrap().splits.remove(0);
     let millis: i64 = split.start.as_str().strip_prefix("at:").expect("a concrete time").parse().unwrap();
-    let Start::At(before) = start else { unreachable!() };
-    assert!((before.as_millisecond()..=jiff::Timestamp::now().as_millisecond()).contains(&millis));
+    assert!((before..=jiff::Timestamp::now().as_millisecond()).contains(&millis));
     let mut reader = files.open(&split.id, &split.start).unwrap();
     emulator.put(0..10).await;
     let (numbers, after) = next(&mut *reader).await.unwrap();
@@ -369,4 +368,39 @@ async fn every_shard_is_listed_once() {
     let found = open(&emulator.source(), KnownSplits::new()).await.unwrap().discover().await.unwrap();
     let ids: BTreeSet<_> = found.splits.iter().map(|split| split.id.clone()).collect();
     assert_eq!((ids.len(), found.splits.len(), found.complete), (40, 40, false));
+}
+
+/// Opens the stream with nothing but the environment; says how it went on standard output.
+#[tokio::test]
+#[ignore = "run as a child process by endpoint_region_and_credentials_come_from_the_environment"]
+async fn child_that_knows_only_its_environment() {
+    match open(&Kinesis::stream("usage"), KnownSplits::new()).await {
+        Ok(_) => println!("[opened]"),
+        Err(error) => println!("[{:?}: {error}]", error.kind()),
+    }
+}
+
+async fn child(environment: &[(&str, &str)]) -> String {
+    let arguments = ["--ignored", "--exact", "child_that_knows_only_its_environment", "--nocapture"];
+    let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
+    // No metadata service: tests do not leave this machine.
+    command.args(arguments).env_clear().env("AWS_EC2_METADATA_DISABLED", "true").envs(environment.iter().copied());
+    let output =
+        tokio::time::timeout(Duration::from_secs(30), command.output()).await.expect("a bounded wait").unwrap();
+    let output = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = output.split_once('[').and_then(|(_, rest)| rest.rsplit_once(']')).map(|(said, _)| said);
+    said.unwrap_or(&output).to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoint_region_and_credentials_come_from_the_environment() {
+    let emulator = Emulator::start(1).await;
+    let endpoint = ("AWS_ENDPOINT_URL", emulator.endpoint.as_str());
+    let region = ("AWS_REGION", "us-east-1");
+    let credentials = [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")];
+    assert_eq!(child(&[endpoint, region, credentials[0], credentials[1]]).await, "opened");
+    let said = child(&[endpoint, credentials[0], credentials[1]]).await;
+    assert!(said.starts_with("Config: ") && said.contains("no AWS region is set"), "{said}");
+    let said = child(&[endpoint, region]).await;
+    assert!(said.starts_with("Config: ") && said.contains("there are no AWS credentials"), "{said}");
 }

@@ -73,7 +73,12 @@ fn list_folder(root: &Path) -> Result<Vec<SplitId>> {
     let mut folders = vec![(root.to_owned(), String::new())];
     while let Some((folder, prefix)) = folders.pop() {
         let unreadable = |error: io::Error| Error::source(format!("could not list {folder:?}")).caused_by(error);
-        if !entered.insert(fs::canonicalize(&folder).map_err(unreadable)?) {
+        let canonical = match fs::canonicalize(&folder) {
+            // Removed since its parent was read. The root itself must be there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !prefix.is_empty() => continue,
+            other => other.map_err(unreadable)?,
+        };
+        if !entered.insert(canonical) {
             continue;
         }
         let mut found = Vec::new();

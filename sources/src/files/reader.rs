@@ -128,9 +128,9 @@ impl FileReader {
                 Error::source(format!("could not read file {path:?}: it is cut short or damaged")).caused_by(error)
             }
             io::ErrorKind::NotFound if self.offset > 0 => {
-                Error::source(format!("could not go on with file {path:?} at byte {}: it is gone", self.offset))
+                Error::source(format!("could not go on with file {path:?} at byte {}: it is gone", self.position()))
             }
-            _ => Error::source(format!("could not read file {path:?} at byte {}", self.offset)).caused_by(error),
+            _ => Error::source(format!("could not read file {path:?} at byte {}", self.position())).caused_by(error),
         }
     }
 
@@ -140,11 +140,16 @@ impl FileReader {
     }
 
     fn was_changed(&self) -> Error {
-        let offset = if self.at_border { self.offset.saturating_add(1) } else { self.offset };
         Error::source(format!(
-            "could not go on with file {:?} at byte {offset}: it was cut or changed since it was read up to there",
-            self.path
+            "could not go on with file {:?} at byte {}: it was cut or changed since it was read up to there",
+            self.path,
+            self.position()
         ))
+    }
+
+    /// Where the user would say that it stands.
+    fn position(&self) -> u64 {
+        if self.at_border { self.offset.saturating_add(1) } else { self.offset }
     }
 }
 

@@ -64,11 +64,12 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
         let mut gap = self.pace.shortest();
         let mut renewed = false;
         loop {
+            // Before a new iterator is asked for, so that it is used fresh.
+            self.clock.sleep(pacing::wait(self.clock.now(), last_call, gap)).await;
             let current = match iterator.take() {
                 Some(iterator) => iterator,
                 None => self.iterator().await?,
             };
-            self.clock.sleep(pacing::wait(self.clock.now(), last_call, gap)).await;
             last_call = Some(self.clock.now());
             match self.api.records(&current).await {
                 Ok(fetched) => {
