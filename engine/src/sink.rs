@@ -99,7 +99,7 @@ pub struct CommitPermit {
 }
 
 impl CommitPermit {
-    /// Only for the commit protocol and the conformance suite: called after the batch that names `epoch` is durable.
+    /// Only for the commit protocol, after the batch that names `epoch` is durable. Tests: `testing::sink::permit`.
     pub(crate) fn granted(epoch: Epoch) -> Self {
         Self { epoch }
     }
@@ -125,4 +125,13 @@ pub trait Committer: Send + 'static {
     /// # Errors
     /// It stops the job. The epoch stays committed: the next start commits its handles again.
     fn commit(&mut self, permit: &CommitPermit, handles: &[StagedHandle]) -> Result<()>;
+
+    /// Last call when a job ends well: its last epoch is committed and its writers are dropped. A sink that keeps
+    /// committed results out of sight over several epochs makes them visible now; without this call, the next start does.
+    ///
+    /// # Errors
+    /// The job ends with the error. Nothing is lost: the next start makes visible what this call could not.
+    fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
 }

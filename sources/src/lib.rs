@@ -1,1 +1,13 @@
-//! To come.
+//! Sources for shardflow: [`Files`] and, with the feature `kinesis` (on by default), [`Kinesis`].
+//!
+//! What enters: the settings a user passes to `flow.source(name, …)`. What leaves: batches of raw records, each with
+//! the position after it. What survives a crash: nothing here. The engine stores the positions with its epochs and
+//! hands them back; a source is a pure function of its settings, the outside world and those positions.
+
+pub mod files;
+#[cfg(feature = "kinesis")]
+pub mod kinesis;
+
+pub use files::Files;
+#[cfg(feature = "kinesis")]
+pub use kinesis::{Kinesis, Start};

@@ -12,6 +12,8 @@
 //! # Rewinds
 //! Reading the same split from the same position must give the same records in the same order; batch borders may differ.
 
+pub mod lineage;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -24,6 +26,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::vocabulary::{SplitId, StepName};
+
+pub use lineage::{Adoption, Lineage};
 
 /// A boxed future, so that the port is object-safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -186,7 +190,13 @@ impl RawBatch {
     /// An empty batch to which records with positions of their own are pushed.
     #[must_use]
     pub fn with_positions(after: Position) -> Self {
-        Self { buffer: Vec::new(), spans: Vec::new(), positions: Positions::Texts(Vec::new()), faults: Vec::new(), after }
+        Self {
+            buffer: Vec::new(),
+            spans: Vec::new(),
+            positions: Positions::Texts(Vec::new()),
+            faults: Vec::new(),
+            after,
+        }
     }
 
     /// Adds a record. Only for batches made by [`RawBatch::with_positions`].

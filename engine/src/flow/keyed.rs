@@ -1,0 +1,52 @@
+//! Records with a key: what keyed state is built on.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{Inner, Windowed};
+use crate::operators::{self, Dedupe, Flowing, Keyed};
+use crate::state::codec;
+use crate::vocabulary::{Key, Record};
+use crate::window::Windowing;
+
+/// A stream of records with a key each.
+#[must_use = "a keyed stream does nothing by itself"]
+pub struct KeyedStream<'scope, K, T> {
+    pub(super) inner: Rc<Inner<'scope>>,
+    pub(super) stream: Flowing<'scope, Keyed<K, T>>,
+    /// Whether the records are on the worker of their key already.
+    pub(super) exchanged: bool,
+}
+
+impl<'scope, K: Key, T: Record> KeyedStream<'scope, K, T> {
+    /// Lets an id pass once per key within `horizon` of event time.
+    ///
+    /// A record is dropped when one with the same key and id was accepted before it, less than `horizon` away in event
+    /// time, and its split's watermark has not passed that one's event time plus `horizon`. State: 24 bytes an id in
+    /// memory, until the watermark has passed its event time plus `horizon`.
+    pub fn dedupe<I: Key>(
+        self,
+        name: &str,
+        id: impl Fn(&T) -> I + Send + Sync + 'static,
+        horizon: Duration,
+    ) -> Self {
+        let inner = &self.inner;
+        let step = inner.register(name, "dedupe");
+        let write_id = move |record: &T, bytes: &mut Vec<u8>| codec::encode_into(&id(record), bytes);
+        let dedupe = Dedupe { name: step.clone(), id: Box::new(write_id), horizon, exchanged: self.exchanged };
+        let built = operators::dedupe(&inner.context, inner.scope.index(), self.stream, dedupe);
+        let stream = match inner.built(&step, built) {
+            Some((first, _nothing, control)) => {
+                inner.add_control(control);
+                first
+            }
+            None => operators::nothing(inner.scope),
+        };
+        Self { inner: self.inner, stream, exchanged: true }
+    }
+
+    /// Assigns each record to its windows.
+    pub fn window(self, windows: impl Windowing) -> Windowed<'scope, K, T> {
+        Windowed { inner: self.inner, stream: self.stream, exchanged: self.exchanged, spec: windows.spec() }
+    }
+}

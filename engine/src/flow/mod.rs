@@ -1,0 +1,149 @@
+//! The API that users write against: a [`Flow`], and the streams that come out of it.
+//!
+//! Records come from a source as [`Untimed`]; event time makes them a [`Stream`], a key a [`KeyedStream`], a window a
+//! [`Windowed`]. Each type offers only what makes sense on it: there is no `key_by` before there is event time, and no
+//! `fold` before it is settled what becomes of late records.
+//!
+//! A *name* is the first argument of each source, stateful step and sink. It is the address of the step's state: unique
+//! in the job, and the same from run to run.
+
+mod keyed;
+mod raw;
+mod stream;
+mod windowed;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use timely::dataflow::Scope;
+
+pub use keyed::KeyedStream;
+pub use raw::{Raw, Rejects, Untimed};
+pub use stream::Stream;
+pub use windowed::{OnTime, Windowed};
+
+use crate::error::{Error, Result};
+use crate::operators::context::{JobContext, OpenCommitter, lock};
+use crate::operators::control::Control;
+use crate::operators::hub::SourceHub;
+use crate::operators::{self, Flowing, Time, Unpack};
+use crate::sink::Sink;
+use crate::snapshot::StepInfo;
+use crate::source::Source;
+use crate::vocabulary::StepName;
+
+/// A job's program under construction, on one worker.
+///
+/// The function that describes a job gets one. It runs once on each worker, and once before that to check the program:
+/// it must build the same steps each time.
+pub struct Flow<'scope> {
+    pub(crate) inner: Rc<Inner<'scope>>,
+}
+
+/// What all streams of a flow share.
+pub(crate) struct Inner<'scope> {
+    pub(crate) scope: Scope<'scope, Time>,
+    pub(crate) context: Arc<JobContext>,
+    control: RefCell<Vec<Flowing<'scope, Control>>>,
+    unnamed: Cell<usize>,
+}
+
+impl<'scope> Flow<'scope> {
+    pub(crate) fn new(scope: Scope<'scope, Time>, context: Arc<JobContext>) -> Self {
+        Self { inner: Rc::new(Inner { scope, context, control: RefCell::default(), unnamed: Cell::new(0) }) }
+    }
+
+    /// The control streams of all steps.
+    pub(crate) fn into_control(self) -> Vec<Flowing<'scope, Control>> {
+        self.inner.control.take()
+    }
+
+    /// Reads from `source`. Its raw records must be decoded first.
+    pub fn source(&self, name: &str, source: impl Source) -> Raw<'scope> {
+        let inner = &self.inner;
+        let step = inner.register(name, "source");
+        let hub = match &inner.context.running {
+            Some(running) => running.hubs.get(&step).map(Arc::clone),
+            None => {
+                lock(&inner.context.plan).sources.push((step.clone(), Box::new(source)));
+                None
+            }
+        };
+        let (records, control) = operators::source(inner.scope, &inner.context, &step, hub.clone());
+        inner.add_control(control);
+        Raw { inner: Rc::clone(inner), origin: Origin { step, hub }, stream: records }
+    }
+}
+
+/// Which source records come from.
+#[derive(Clone)]
+pub(crate) struct Origin {
+    pub(crate) step: StepName,
+    pub(crate) hub: Option<Arc<SourceHub>>,
+}
+
+impl<'scope> Inner<'scope> {
+    /// Registers a step in the plan; gives its name. The workers build what the plan has checked.
+    fn register(&self, name: &str, kind: &str) -> StepName {
+        match self.context.running {
+            Some(_) => StepName::new(name),
+            None => self.context.register(name, kind, 1),
+        }
+    }
+
+    /// Registers where a source's watermarks are stored.
+    fn register_event_time(&self, source: &StepName) {
+        if self.context.running.is_none() {
+            let name = operators::event_time_step(source);
+            lock(&self.context.plan).steps.push(StepInfo { name, kind: "event-time".to_owned(), version: 1 });
+        }
+    }
+
+    fn add_control(&self, control: Flowing<'scope, Control>) {
+        self.control.borrow_mut().push(control);
+    }
+
+    /// A name for a step that the user does not name, for error messages and metrics.
+    fn unnamed(&self, operation: &str) -> String {
+        let number = self.unnamed.get().wrapping_add(1);
+        self.unnamed.set(number);
+        format!("{operation} #{number}")
+    }
+
+    /// Takes in that a step cannot be built: a mistake in the plan, a failure in a running job.
+    fn refuse(&self, error: Error) {
+        match self.context.running {
+            Some(_) => self.context.fail(error),
+            None => self.context.refuse(error),
+        }
+    }
+
+    /// The result of building a step, where it could be built.
+    fn built<T>(&self, step: &StepName, result: Result<T>) -> Option<T> {
+        result.map_err(|error| self.refuse(error.in_step(step.as_str()))).ok()
+    }
+
+    /// Ends a stream in a sink.
+    fn sink<D: 'static, T: 'static>(
+        &self,
+        name: &str,
+        stream: Flowing<'scope, D>,
+        sink: impl Sink<T>,
+        unpack: Unpack<D, T>,
+    ) {
+        let step = self.register(name, "sink");
+        let worker = self.scope.index();
+        let sink_context = self.context.sink_context(&step);
+        let writer = match &self.context.running {
+            Some(_) => self.built(&step, sink.writer(&sink_context, worker)),
+            None => {
+                let open: OpenCommitter = Box::new(move |context| sink.committer(context));
+                lock(&self.context.plan).sinks.push((step.clone(), open));
+                None
+            }
+        };
+        let control = operators::sink(&self.context, worker, stream, &step, writer, unpack);
+        self.add_control(control);
+    }
+}

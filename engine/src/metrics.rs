@@ -1,0 +1,273 @@
+//! The job's metrics: their names, and the handles that the other rooms hold.
+//!
+//! Everything goes through the crate `metrics`, so a program that installs a recorder of its own (StatsD, OpenTelemetry)
+//! before the job starts gets the same metrics; it calls [`describe`] to have their units too. Handles are registered
+//! once, when an operator is built, and used once a batch: counting costs no lookup, and one atomic addition for
+//! thousands of records. Without a recorder they do nothing.
+//!
+//! Counters count from the start of the process, so a record that is read again after a crash is counted again.
+
+use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
+use metrics::{describe_counter, describe_gauge, describe_histogram};
+
+use crate::vocabulary::{EventTime, SplitId, StepName};
+
+/// The names of all metrics. Public, so that dashboards and alerts can be generated from them.
+pub mod names {
+    /// Counter, labels step: records that entered a step.
+    pub const RECORDS_IN: &str = "shardflow_records_in_total";
+    /// Counter, labels step: records that left a step.
+    pub const RECORDS_OUT: &str = "shardflow_records_out_total";
+    /// Counter, labels step: records that came after their window had closed.
+    pub const LATE: &str = "shardflow_late_total";
+    /// Counter, labels step: records that could not be decoded.
+    pub const REJECTED: &str = "shardflow_rejected_total";
+    /// Counter, labels step: records that were dropped because their id had been seen.
+    pub const DUPLICATES: &str = "shardflow_duplicates_total";
+    /// Gauge, labels step and split: the watermark, in milliseconds since 1970.
+    pub const WATERMARK: &str = "shardflow_watermark_milliseconds";
+    /// Gauge, labels step and split: wall clock minus watermark, in milliseconds.
+    pub const WATERMARK_LAG: &str = "shardflow_watermark_lag_milliseconds";
+    /// Gauge, labels step and split: how far reading is behind the split's end, in milliseconds, as its source says.
+    pub const BEHIND: &str = "shardflow_behind_milliseconds";
+    /// Gauge: epochs that are open.
+    pub const EPOCHS_OPEN: &str = "shardflow_epochs_open";
+    /// Histogram: from an epoch's end at the sources until all its input has been worked off, in seconds.
+    pub const EPOCH_CLOSE: &str = "shardflow_epoch_close_seconds";
+    /// Histogram: from then until it is committed, in seconds.
+    pub const EPOCH_COMMIT: &str = "shardflow_epoch_commit_seconds";
+    /// Counter: epochs that were committed.
+    pub const EPOCHS_COMMITTED: &str = "shardflow_epochs_committed_total";
+    /// Histogram: bytes that an epoch's snapshot wrote.
+    pub const SNAPSHOT_BYTES: &str = "shardflow_snapshot_bytes";
+    /// Histogram: keys that an epoch changed.
+    pub const SNAPSHOT_KEYS: &str = "shardflow_snapshot_keys";
+    /// Gauge, labels step and worker: entries of state.
+    pub const STATE_ENTRIES: &str = "shardflow_state_entries";
+    /// Gauge, labels step and worker: bytes of state in memory.
+    pub const STATE_BYTES: &str = "shardflow_state_bytes";
+    /// Gauge, labels step and worker: records that wait for their epoch.
+    pub const STASH_RECORDS: &str = "shardflow_stash_records";
+    /// Gauge, labels step and worker: bytes staged in a sink and not yet prepared.
+    pub const SINK_IN_FLIGHT: &str = "shardflow_sink_in_flight_bytes";
+    /// Gauge: bytes between the exchange and the keyed steps, estimated.
+    pub const IN_FLIGHT: &str = "shardflow_in_flight_bytes";
+    /// Gauge: bytes in the state folder, base and changelogs.
+    pub const STORE_BYTES: &str = "shardflow_store_bytes";
+}
+
+/// Records in and out of a step.
+#[derive(Debug, Clone)]
+pub struct StepMetrics {
+    /// Records that entered.
+    pub records_in: Counter,
+    /// Records that left.
+    pub records_out: Counter,
+}
+
+impl StepMetrics {
+    /// Registers them for `step`.
+    #[must_use]
+    pub fn register(step: &StepName) -> Self {
+        let records_in = counter!(names::RECORDS_IN, "step" => step.to_string());
+        let records_out = counter!(names::RECORDS_OUT, "step" => step.to_string());
+        Self { records_in, records_out }
+    }
+
+    /// A batch went through.
+    pub fn batch(&self, taken: usize, sent: usize) {
+        self.records_in.increment(taken as u64);
+        self.records_out.increment(sent as u64);
+    }
+}
+
+/// Records that a step takes out of the stream. Late and rejected ones go to outputs of their own, duplicates nowhere.
+#[derive(Debug, Clone)]
+pub struct SetAsideMetrics {
+    /// Records that came after their window had closed.
+    pub late: Counter,
+    /// Records that could not be decoded.
+    pub rejected: Counter,
+    /// Records whose id had been seen.
+    pub duplicates: Counter,
+}
+
+impl SetAsideMetrics {
+    /// Registers them for `step`.
+    #[must_use]
+    pub fn register(step: &StepName) -> Self {
+        let late = counter!(names::LATE, "step" => step.to_string());
+        let rejected = counter!(names::REJECTED, "step" => step.to_string());
+        let duplicates = counter!(names::DUPLICATES, "step" => step.to_string());
+        Self { late, rejected, duplicates }
+    }
+}
+
+/// How far a split has come.
+#[derive(Debug, Clone)]
+pub struct SplitMetrics {
+    watermark_ms: Gauge,
+    watermark_lag_ms: Gauge,
+    millis_behind: Gauge,
+}
+
+impl SplitMetrics {
+    /// Registers them for a split of the source `step`.
+    #[must_use]
+    pub fn register(step: &StepName, split: &SplitId) -> Self {
+        let gauge = |name| gauge!(name, "step" => step.to_string(), "split" => split.to_string());
+        Self {
+            watermark_ms: gauge(names::WATERMARK),
+            watermark_lag_ms: gauge(names::WATERMARK_LAG),
+            millis_behind: gauge(names::BEHIND),
+        }
+    }
+
+    /// Sets the watermark and its lag behind `now`.
+    pub fn watermark(&self, watermark: EventTime, now: EventTime) {
+        self.watermark_ms.set(watermark.as_millis() as f64);
+        self.watermark_lag_ms.set(now.as_millis().saturating_sub(watermark.as_millis()) as f64);
+    }
+
+    /// Sets how far reading is behind the split's end.
+    pub fn behind(&self, millis: u64) {
+        self.millis_behind.set(millis as f64);
+    }
+
+    /// The split has ended: nothing lags any more. Without this an ended shard would look stuck for ever.
+    pub fn ended(&self) {
+        self.watermark_lag_ms.set(0.0);
+        self.millis_behind.set(0.0);
+    }
+}
+
+/// The life of epochs. One a process.
+#[derive(Debug, Clone)]
+pub struct EpochMetrics {
+    /// Epochs that are open.
+    pub open: Gauge,
+    /// From an epoch's end at the sources until all its input has been worked off, in seconds.
+    pub close_seconds: Histogram,
+    /// From then until it is committed, in seconds.
+    pub commit_seconds: Histogram,
+    /// Epochs that were committed.
+    pub committed: Counter,
+    /// Bytes between the exchange and the keyed steps, estimated.
+    pub in_flight_bytes: Gauge,
+}
+
+impl EpochMetrics {
+    /// Registers them.
+    #[must_use]
+    pub fn register() -> Self {
+        Self {
+            open: gauge!(names::EPOCHS_OPEN),
+            close_seconds: histogram!(names::EPOCH_CLOSE),
+            commit_seconds: histogram!(names::EPOCH_COMMIT),
+            committed: counter!(names::EPOCHS_COMMITTED),
+            in_flight_bytes: gauge!(names::IN_FLIGHT),
+        }
+    }
+}
+
+/// What an epoch's snapshot writes. One a process.
+#[derive(Debug, Clone)]
+pub struct SnapshotMetrics {
+    /// Bytes an epoch.
+    pub bytes: Histogram,
+    /// Changed keys of a step and worker an epoch.
+    pub keys: Histogram,
+    /// Bytes in the state folder.
+    pub store_bytes: Gauge,
+}
+
+impl SnapshotMetrics {
+    /// Registers them.
+    #[must_use]
+    pub fn register() -> Self {
+        Self {
+            bytes: histogram!(names::SNAPSHOT_BYTES),
+            keys: histogram!(names::SNAPSHOT_KEYS),
+            store_bytes: gauge!(names::STORE_BYTES),
+        }
+    }
+}
+
+/// The state that a worker holds for a step.
+#[derive(Debug, Clone)]
+pub struct StateMetrics {
+    /// Entries.
+    pub entries: Gauge,
+    /// Bytes in memory.
+    pub bytes: Gauge,
+}
+
+impl StateMetrics {
+    /// Registers them for a step on a worker.
+    #[must_use]
+    pub fn register(step: &StepName, worker: usize) -> Self {
+        Self {
+            entries: of_worker(names::STATE_ENTRIES, step, worker),
+            bytes: of_worker(names::STATE_BYTES, step, worker),
+        }
+    }
+}
+
+/// What a stateful step keeps back for later epochs.
+#[derive(Debug, Clone)]
+pub struct StashMetrics {
+    /// Records that wait.
+    pub records: Gauge,
+}
+
+impl StashMetrics {
+    /// Registers it for a step on a worker.
+    #[must_use]
+    pub fn register(step: &StepName, worker: usize) -> Self {
+        Self { records: of_worker(names::STASH_RECORDS, step, worker) }
+    }
+}
+
+/// What a sink has taken and not yet prepared.
+#[derive(Debug, Clone)]
+pub struct SinkMetrics {
+    /// Bytes.
+    pub in_flight_bytes: Gauge,
+}
+
+impl SinkMetrics {
+    /// Registers it for a sink on a worker.
+    #[must_use]
+    pub fn register(step: &StepName, worker: usize) -> Self {
+        Self { in_flight_bytes: of_worker(names::SINK_IN_FLIGHT, step, worker) }
+    }
+}
+
+// A gauge that each worker sets for itself needs the worker as a label, or they would overwrite one another.
+fn of_worker(name: &'static str, step: &StepName, worker: usize) -> Gauge {
+    gauge!(name, "step" => step.to_string(), "worker" => worker.to_string())
+}
+
+/// Tells the installed recorder the units and meanings of all metrics.
+pub fn describe() {
+    describe_counter!(names::RECORDS_IN, Unit::Count, "Records that entered the step");
+    describe_counter!(names::RECORDS_OUT, Unit::Count, "Records that left the step");
+    describe_counter!(names::LATE, Unit::Count, "Records that came after their window had closed");
+    describe_counter!(names::REJECTED, Unit::Count, "Records that could not be decoded");
+    describe_counter!(names::DUPLICATES, Unit::Count, "Records dropped because their id had been seen");
+    describe_gauge!(names::WATERMARK, Unit::Milliseconds, "Watermark of the split since 1970");
+    describe_gauge!(names::WATERMARK_LAG, Unit::Milliseconds, "Wall clock minus watermark of the split");
+    describe_gauge!(names::BEHIND, Unit::Milliseconds, "How far reading is behind the end of the split");
+    describe_gauge!(names::EPOCHS_OPEN, Unit::Count, "Epochs that are open");
+    describe_histogram!(names::EPOCH_CLOSE, Unit::Seconds, "From the end of an epoch until it is worked off");
+    describe_histogram!(names::EPOCH_COMMIT, Unit::Seconds, "From there until the epoch is committed");
+    describe_counter!(names::EPOCHS_COMMITTED, Unit::Count, "Epochs that were committed");
+    describe_histogram!(names::SNAPSHOT_BYTES, Unit::Bytes, "Bytes that the snapshot of an epoch wrote");
+    describe_histogram!(names::SNAPSHOT_KEYS, Unit::Count, "Keys that an epoch changed");
+    describe_gauge!(names::STATE_ENTRIES, Unit::Count, "Entries of state");
+    describe_gauge!(names::STATE_BYTES, Unit::Bytes, "Bytes of state in memory");
+    describe_gauge!(names::STASH_RECORDS, Unit::Count, "Records that wait for their epoch");
+    describe_gauge!(names::IN_FLIGHT, Unit::Bytes, "Bytes between the exchange and the keyed steps, estimated");
+    describe_gauge!(names::STORE_BYTES, Unit::Bytes, "Bytes in the state folder");
+    describe_gauge!(names::SINK_IN_FLIGHT, Unit::Bytes, "Bytes staged in the sink and not yet prepared");
+}

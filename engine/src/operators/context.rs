@@ -1,0 +1,261 @@
+//! What the operators of one start share: clock, store, failure, in-flight account.
+//!
+//! A job's program is built once more than there are workers: first as a *plan*, on nothing, to learn its steps, sources
+//! and sinks and to find mistakes before anything is opened; then on each worker.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use timely::scheduling::SyncActivator;
+
+use super::control::CommitMessage;
+use super::epoch_clock::EpochClock;
+use super::hub::SourceHub;
+use crate::error::{Error, Result};
+use crate::exchange::KeyGroups;
+use crate::sink::SinkContext;
+use crate::snapshot::{StepInfo, Store};
+use crate::source::Source;
+use crate::vocabulary::{Epoch, EventTime, Incarnation, StepName};
+
+/// Opens a sink's committer; the record type is erased.
+pub(crate) type OpenCommitter = Box<dyn Fn(&SinkContext) -> Result<Box<dyn crate::sink::Committer>> + Send>;
+
+/// What a program consists of, as found by building it once.
+#[derive(Default)]
+pub(crate) struct Plan {
+    /// Sources, stateful steps and sinks, in the order of the program.
+    pub(crate) steps: Vec<StepInfo>,
+    /// The sources.
+    pub(crate) sources: Vec<(StepName, Box<dyn Source>)>,
+    /// The sinks.
+    pub(crate) sinks: Vec<(StepName, OpenCommitter)>,
+    /// The first mistake.
+    pub(crate) error: Option<Error>,
+}
+
+/// What is known and opened before the workers start.
+pub(crate) struct Running {
+    /// The durable state.
+    pub(crate) store: Arc<Store>,
+    /// The opened sources.
+    pub(crate) hubs: HashMap<StepName, Arc<SourceHub>>,
+    /// To the commit thread.
+    pub(crate) commits: Sender<CommitMessage>,
+}
+
+/// What the operators of one start share.
+pub(crate) struct JobContext {
+    /// The job's name.
+    pub(crate) job: String,
+    /// How many workers there are.
+    pub(crate) workers: usize,
+    /// How keys are spread.
+    pub(crate) groups: KeyGroups,
+    /// Makes fingerprints unpredictable; fixed at the job's first start.
+    pub(crate) secret: [u8; 16],
+    /// This start's number.
+    pub(crate) incarnation: Incarnation,
+    /// The last committed epoch before this start.
+    pub(crate) committed: Option<Epoch>,
+    /// The epoch that this start begins with.
+    pub(crate) first_epoch: Epoch,
+    /// Which epoch the sources emit into.
+    pub(crate) clock: EpochClock,
+    /// How much is on its way.
+    pub(crate) flight: Flight,
+    /// `None` while planning.
+    pub(crate) running: Option<Running>,
+    /// Filled while planning.
+    pub(crate) plan: Mutex<Plan>,
+    wakers: Mutex<Vec<SyncActivator>>,
+    ends: Mutex<VecDeque<(Epoch, Instant)>>,
+    failure: Mutex<Option<Error>>,
+    failed: AtomicBool,
+}
+
+/// Locks, also where another thread panicked while it held the lock: that panic has failed the job already.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The parts of a [`JobContext`] that are settled before anything runs.
+pub(crate) struct Settled {
+    pub(crate) job: String,
+    pub(crate) workers: usize,
+    pub(crate) groups: KeyGroups,
+    pub(crate) secret: [u8; 16],
+    pub(crate) incarnation: Incarnation,
+    pub(crate) committed: Option<Epoch>,
+    pub(crate) max_open_epochs: u64,
+    pub(crate) in_flight_bytes: u64,
+}
+
+impl JobContext {
+    /// The context of a start, or of a plan where nothing is `running`.
+    pub(crate) fn new(settled: Settled, running: Option<Running>) -> Self {
+        let first_epoch = settled.committed.unwrap_or_default().next();
+        Self {
+            job: settled.job,
+            workers: settled.workers,
+            groups: settled.groups,
+            secret: settled.secret,
+            incarnation: settled.incarnation,
+            committed: settled.committed,
+            first_epoch,
+            clock: EpochClock::starting_at(first_epoch, settled.max_open_epochs),
+            flight: Flight::new(settled.in_flight_bytes),
+            running,
+            plan: Mutex::default(),
+            wakers: Mutex::default(),
+            ends: Mutex::default(),
+            failure: Mutex::default(),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    /// Stops the job with `error`; the first one wins.
+    pub(crate) fn fail(&self, error: Error) {
+        tracing::error!(%error, "the job fails");
+        lock(&self.failure).get_or_insert(error);
+        self.failed.store(true, Ordering::SeqCst);
+        self.wake_sources();
+    }
+
+    /// Whether the job has failed.
+    pub(crate) fn failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
+    }
+
+    /// The failure.
+    pub(crate) fn take_failure(&self) -> Option<Error> {
+        lock(&self.failure).take()
+    }
+
+    /// Registers a step of the plan.
+    pub(crate) fn register(&self, name: &str, kind: &str, version: u32) -> StepName {
+        let step = StepName::new(name);
+        let mut plan = lock(&self.plan);
+        if name.is_empty() || name.contains("::") || name.chars().any(char::is_control) {
+            let message = format!("step name {name:?} is empty, contains \"::\" or a control character");
+            plan.error.get_or_insert(Error::config(message));
+        }
+        if plan.steps.iter().any(|other| other.name == step) {
+            let message = format!("two steps are named \"{name}\": a name is the address of a step's state");
+            plan.error.get_or_insert(Error::config(message));
+        }
+        plan.steps.push(StepInfo { name: step.clone(), kind: kind.to_owned(), version });
+        step
+    }
+
+    /// Registers a mistake of the program.
+    pub(crate) fn refuse(&self, error: Error) {
+        lock(&self.plan).error.get_or_insert(error);
+    }
+
+    /// What a sink is told.
+    pub(crate) fn sink_context(&self, step: &StepName) -> SinkContext {
+        SinkContext {
+            job: self.job.clone(),
+            step: step.clone(),
+            incarnation: self.incarnation,
+            committed: self.committed,
+            workers: self.workers,
+        }
+    }
+
+    /// Registers an operator that is to be activated at each beat and commit.
+    pub(crate) fn add_waker(&self, waker: SyncActivator) {
+        lock(&self.wakers).push(waker);
+    }
+
+    /// Activates the source operators.
+    pub(crate) fn wake_sources(&self) {
+        for waker in lock(&self.wakers).iter() {
+            // A worker that is gone needs no waking.
+            let _ = waker.activate();
+        }
+    }
+
+    /// Moves the epoch clock, and remembers when the epoch ended.
+    pub(crate) fn end_epoch(&self, now: Instant, step: impl FnOnce(&EpochClock)) {
+        let ending = self.clock.current();
+        step(&self.clock);
+        if self.clock.current() > ending {
+            lock(&self.ends).push_back((ending, now));
+        }
+    }
+
+    /// When the epochs through `epoch` ended that have not been asked for yet.
+    pub(crate) fn take_ends(&self, epoch: Epoch) -> Vec<Instant> {
+        let mut ends = lock(&self.ends);
+        let count = ends.iter().take_while(|(ended, _)| *ended <= epoch).count();
+        ends.drain(..count).map(|(_, at)| at).collect()
+    }
+
+    /// Whether the sources may read on.
+    pub(crate) fn may_emit(&self) -> bool {
+        self.clock.may_emit() && self.flight.has_room() && !self.failed()
+    }
+
+    /// This process's steady clock. The one place where operators take the time from.
+    pub(crate) fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// The wall clock.
+    pub(crate) fn wall_clock(&self) -> EventTime {
+        EventTime::MIN.plus(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+    }
+}
+
+/// Counts the records that are between the exchange and the step that takes them, so that a worker that is faster than
+/// another does not fill the other's queue without bound.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    records: AtomicI64,
+    read_records: AtomicI64,
+    read_bytes: AtomicI64,
+    limit_bytes: i64,
+}
+
+impl Flight {
+    fn new(limit_bytes: u64) -> Self {
+        Self {
+            records: AtomicI64::new(0),
+            read_records: AtomicI64::new(0),
+            read_bytes: AtomicI64::new(0),
+            limit_bytes: i64::try_from(limit_bytes).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// Records were read: tells how large a record is on average.
+    pub(crate) fn read(&self, records: usize, bytes: usize) {
+        self.read_records.fetch_add(records as i64, Ordering::Relaxed);
+        self.read_bytes.fetch_add(bytes as i64, Ordering::Relaxed);
+    }
+
+    /// Records were sent towards a keyed step.
+    pub(crate) fn sent(&self, records: usize) {
+        self.records.fetch_add(records as i64, Ordering::Relaxed);
+    }
+
+    /// A keyed step is done with records.
+    pub(crate) fn arrived(&self, records: usize) {
+        self.records.fetch_sub(records as i64, Ordering::Relaxed);
+    }
+
+    /// The estimated size of what is on its way, in bytes.
+    pub(crate) fn bytes(&self) -> i64 {
+        let records = self.read_records.load(Ordering::Relaxed).max(1);
+        let average = self.read_bytes.load(Ordering::Relaxed) / records;
+        self.records.load(Ordering::Relaxed).saturating_mul(average.max(1))
+    }
+
+    fn has_room(&self) -> bool {
+        self.bytes() < self.limit_bytes
+    }
+}

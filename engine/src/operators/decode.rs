@@ -1,0 +1,116 @@
+//! The decode operator: raw records in, values and rejected records out. Stateless.
+
+use std::sync::Arc;
+
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::progress::operate::FrontierInterest;
+
+use super::context::JobContext;
+use super::guard::guarded;
+use super::{Flowing, SplitMessage};
+use crate::decode::{Decoder, Rejected};
+use crate::metrics::{SetAsideMetrics, StepMetrics};
+use crate::source::RawBatch;
+use crate::vocabulary::{SplitId, StepName};
+
+/// Decoded and rejected records, each by split.
+type Decoded<'scope, T> = (Flowing<'scope, SplitMessage<Vec<T>>>, Flowing<'scope, SplitMessage<Vec<Rejected>>>);
+
+/// Decodes the records of the source `step`.
+pub(crate) fn decode<'scope, D: Decoder>(
+    context: &Arc<JobContext>,
+    step: &StepName,
+    stream: Flowing<'scope, SplitMessage<RawBatch>>,
+    decoder: D,
+) -> Decoded<'scope, D::Output> {
+    let mut builder = OperatorBuilder::new(format!("decode {step}"), stream.scope());
+    let mut input = builder.new_input(stream, Pipeline);
+    let (values, good) = builder.new_output();
+    let (rejects, bad) = builder.new_output();
+    let mut values = OutputBuilder::<_, CapacityContainerBuilder<Vec<_>>>::from(values);
+    let mut rejects = OutputBuilder::<_, CapacityContainerBuilder<Vec<_>>>::from(rejects);
+    builder.set_notify_for(0, FrontierInterest::Never);
+    let context = Arc::clone(context);
+    let name = format!("decode after \"{step}\"");
+    let metrics = StepMetrics::register(step);
+    let rejected_count = SetAsideMetrics::register(step).rejected;
+    builder.build(move |_capabilities| {
+        move |_frontiers| {
+            guarded(&context, &name, || {
+                let (mut values, mut rejects) = (values.activate(), rejects.activate());
+                input.for_each(|capability, data| {
+                    for message in data.drain(..) {
+                        let mut rejected = None;
+                        let decoded = message.map_batch(|split, batch| {
+                            let (good, bad) = decode_batch(&decoder, split, &batch);
+                            metrics.batch(batch.len(), good.len());
+                            if !bad.is_empty() {
+                                rejected_count.increment(bad.len() as u64);
+                                rejected = Some(SplitMessage::Records { split: Arc::clone(split), batch: bad });
+                            }
+                            Some(good).filter(|good| !good.is_empty())
+                        });
+                        if let Some(rejected) = rejected {
+                            rejects.session(&capability).give(rejected);
+                        }
+                        if let Some(decoded) = decoded {
+                            values.session(&capability).give(decoded);
+                        }
+                    }
+                });
+                Ok(())
+            });
+        }
+    });
+    (good, bad)
+}
+
+fn decode_batch<D: Decoder>(decoder: &D, split: &SplitId, batch: &RawBatch) -> (Vec<D::Output>, Vec<Rejected>) {
+    let mut good = Vec::with_capacity(batch.len());
+    let mut bad = Vec::new();
+    for (index, raw) in batch.records().enumerate() {
+        let fault = if batch.has_faults() { batch.fault(index) } else { None };
+        let decoded = fault.map_or_else(|| decoder.decode(raw), |fault| Err(fault.to_owned()));
+        match decoded {
+            Ok(value) => good.push(value),
+            Err(error) => bad.push(Rejected {
+                error,
+                raw: String::from_utf8_lossy(raw).into_owned(),
+                split: split.to_string(),
+                position: batch.position(index),
+            }),
+        }
+    }
+    (good, bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::lines;
+    use crate::source::Position;
+
+    #[test]
+    fn a_rejected_record_tells_where_it_stands() {
+        let mut batch = RawBatch::with_positions(Position::new("after:12"));
+        batch.push(b"good", "11");
+        batch.push(b"b\xffd", "12");
+        let (good, bad) = decode_batch(&lines(), &"shard-0".into(), &batch);
+        assert_eq!(good, ["good"]);
+        assert_eq!(bad.len(), 1);
+        assert_eq!((bad[0].raw.as_str(), bad[0].split.as_str(), bad[0].position.as_str()), ("b\u{fffd}d", "shard-0", "12"));
+    }
+
+    #[test]
+    fn a_record_the_source_marked_is_rejected_undecoded() {
+        let mut batch = RawBatch::with_positions(Position::new("after:1"));
+        batch.push(b"cut off", "1");
+        batch.mark_fault(0, "record is longer than 7 bytes");
+        let (good, bad) = decode_batch(&lines(), &"shard-0".into(), &batch);
+        assert!(good.is_empty());
+        assert_eq!(bad[0].error, "record is longer than 7 bytes");
+    }
+}

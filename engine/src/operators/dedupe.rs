@@ -1,0 +1,144 @@
+//! The dedupe operator: lets an id pass once within a rolling horizon of event time, per key.
+//!
+//! *Enters*: keyed records. *Leaves*: those whose id is new. *Survives a crash*: a fingerprint and an event time an id,
+//! until the horizon has passed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+
+use super::context::JobContext;
+use super::control::Control;
+use super::key_by::Keyed;
+use super::stateful::{EpochLogic, Made, Outputs, stateful};
+use super::Flowing;
+use crate::error::Result;
+use crate::metrics::{SetAsideMetrics, SnapshotMetrics, StateMetrics};
+use crate::state::changelog::{ChangelogWriter, Table};
+use crate::state::codec;
+use crate::state::seen::{Fingerprints, Seen, SeenIds};
+use crate::vocabulary::{Epoch, EventTime, Key, Record, StepName};
+
+/// Accepted ids.
+const SEEN: Table = Table(0);
+
+/// Reads a record's id, as bytes appended to a buffer.
+pub(crate) type WriteId<T> = Box<dyn Fn(&T, &mut Vec<u8>) -> Result<()> + Send + Sync>;
+
+/// What a dedupe step is made of.
+pub(crate) struct Dedupe<T> {
+    pub(crate) name: StepName,
+    pub(crate) id: WriteId<T>,
+    pub(crate) horizon: Duration,
+    /// Whether the records are on the worker of their key already.
+    pub(crate) exchanged: bool,
+}
+
+/// Builds the dedupe operator. Gives first records, nothing, and control parts.
+///
+/// # Errors
+/// State that cannot be restored.
+pub(crate) fn dedupe<'scope, K: Key, T: Record>(
+    context: &Arc<JobContext>,
+    worker: usize,
+    stream: Flowing<'scope, Keyed<K, T>>,
+    step: Dedupe<T>,
+) -> Result<Outputs<'scope, Keyed<K, T>, ()>> {
+    let Dedupe { name, id, horizon, exchanged } = step;
+    let mut seen = SeenIds::new(horizon);
+    if let Some(running) = &context.running {
+        let groups = context.groups.range_of(worker, context.workers);
+        running.store.restore(&name, groups, &mut |group, _table, key, value| seen.restore(group, key, value))?;
+    }
+    let logic = DedupeLogic {
+        context: Arc::clone(context),
+        name: name.clone(),
+        worker,
+        id,
+        seen,
+        fingerprints: Fingerprints::new(&context.secret),
+        key_bytes: Vec::new(),
+        id_bytes: Vec::new(),
+        metrics: StateMetrics::register(&name, worker),
+        changed: SnapshotMetrics::register().keys,
+        duplicates: SetAsideMetrics::register(&name).duplicates,
+        marker: std::marker::PhantomData,
+    };
+    if exchanged {
+        return Ok(stateful(context, &name, stream, Pipeline, false, logic));
+    }
+    let (groups, workers) = (context.groups, context.workers);
+    let pact = Exchange::new(move |keyed: &Keyed<K, T>| groups.worker_of(groups.group_of(keyed.hash), workers) as u64);
+    Ok(stateful(context, &name, stream, pact, true, logic))
+}
+
+struct DedupeLogic<K, T> {
+    context: Arc<JobContext>,
+    name: StepName,
+    worker: usize,
+    id: WriteId<T>,
+    seen: SeenIds,
+    fingerprints: Fingerprints,
+    /// Key and id of the record at hand.
+    key_bytes: Vec<u8>,
+    id_bytes: Vec<u8>,
+    metrics: StateMetrics,
+    changed: metrics::Histogram,
+    duplicates: metrics::Counter,
+    marker: std::marker::PhantomData<fn(K)>,
+}
+
+impl<K: Key, T: Record> DedupeLogic<K, T> {
+    fn fingerprint(&mut self, keyed: &Keyed<K, T>) -> Result<u128> {
+        self.key_bytes.clear();
+        self.id_bytes.clear();
+        codec::encode_into(&keyed.key, &mut self.key_bytes)?;
+        (self.id)(&keyed.event.value, &mut self.id_bytes)?;
+        Ok(self.fingerprints.of(&self.key_bytes, &self.id_bytes))
+    }
+}
+
+impl<K: Key, T: Record> EpochLogic for DedupeLogic<K, T> {
+    type In = Keyed<K, T>;
+    type Out = Keyed<K, T>;
+    type Side = ();
+
+    fn batch(&mut self, records: Vec<Keyed<K, T>>, made: &mut Made<Keyed<K, T>, ()>) -> Result<()> {
+        let count = records.len();
+        made.out.reserve(count);
+        for keyed in records {
+            let group = self.context.groups.group_of(keyed.hash);
+            let fingerprint = self.fingerprint(&keyed)?;
+            if self.seen.check_and_insert(group, fingerprint, keyed.event.at) == Seen::First {
+                made.out.push(keyed);
+            }
+        }
+        self.duplicates.increment(count.saturating_sub(made.out.len()) as u64);
+        Ok(())
+    }
+
+    fn advance(&mut self, watermark: Option<EventTime>, _fired: &mut Vec<(EventTime, Vec<Keyed<K, T>>)>) -> Result<()> {
+        if let Some(watermark) = watermark {
+            self.seen.expire(watermark);
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, epoch: Epoch, parts: &mut Vec<Control>) -> Result<()> {
+        let worker = self.worker as u32;
+        let mut changes = ChangelogWriter::default();
+        self.seen.drain_changes(epoch, worker, SEEN, &mut changes);
+        self.metrics.entries.set(self.seen.len() as f64);
+        self.metrics.bytes.set(self.seen.bytes() as f64);
+        self.changed.record(changes.len() as f64);
+        if let Some(changelog) = changes.finish() {
+            parts.push(Control::Changes { step: self.name.clone(), worker, changelog });
+        }
+        Ok(())
+    }
+
+    fn hold(&self, _watermark: EventTime) -> Option<EventTime> {
+        None
+    }
+}

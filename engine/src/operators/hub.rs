@@ -1,0 +1,274 @@
+//! One source of a process: finds splits, deals them out to the workers, keeps parents before children.
+//!
+//! *Enters*: what the source's enumerator lists, and which splits have ended. *Leaves*: opened readers, in the workers'
+//! inboxes. *Survives a crash*: nothing here; the source operators store each split's record.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use timely::scheduling::SyncActivator;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+
+use super::context::{JobContext, lock};
+use crate::error::Result;
+use crate::event_time::WatermarkBoard;
+use crate::source::lineage::{Adoption, Lineage};
+use crate::source::{Enumerator, KnownSplits, Reader, SplitRecord};
+use crate::vocabulary::{Epoch, SplitId, StepName};
+
+/// What a worker's source operator is told.
+pub(crate) enum HubMessage {
+    /// Store these newly found splits, and say in which epoch.
+    Register { splits: Vec<(SplitId, SplitRecord)>, stored_in: oneshot::Sender<Epoch> },
+    /// Read this split, in an epoch after `after`.
+    Open(OpenedSplit),
+    /// Drop what is stored of these splits: they have ended and the source no longer lists them.
+    Forget(Vec<SplitId>),
+    /// No further split will come.
+    NoMore,
+}
+
+/// A split with its reader, on the way to its worker.
+pub(crate) struct OpenedSplit {
+    pub(crate) split: SplitId,
+    pub(crate) record: SplitRecord,
+    pub(crate) reader: Box<dyn Reader>,
+    pub(crate) after: Option<Epoch>,
+}
+
+struct Ended {
+    split: SplitId,
+    epoch: Epoch,
+}
+
+#[derive(Default)]
+struct Inbox {
+    messages: VecDeque<HubMessage>,
+    waker: Option<SyncActivator>,
+}
+
+/// One source of a process, as its operators see it.
+pub(crate) struct SourceHub {
+    step: StepName,
+    inboxes: Vec<Mutex<Inbox>>,
+    ended: UnboundedSender<Ended>,
+    receiver: Mutex<Option<UnboundedReceiver<Ended>>>,
+    board: Mutex<WatermarkBoard>,
+    /// Whether an event-time operator follows; it then reports ended splits, once it has seen all their records.
+    timed: AtomicBool,
+    idle_after: OnceLock<Option<Duration>>,
+    /// The event-time operators: one worker's progress may be what all others wait for.
+    time_wakers: Mutex<Vec<SyncActivator>>,
+}
+
+impl SourceHub {
+    /// A hub for `workers` workers, with the watermarks of the last committed epoch.
+    pub(crate) fn new(step: StepName, workers: usize, board: WatermarkBoard) -> Self {
+        let (ended, receiver) = unbounded_channel();
+        Self {
+            step,
+            inboxes: (0..workers).map(|_| Mutex::default()).collect(),
+            ended,
+            receiver: Mutex::new(Some(receiver)),
+            board: Mutex::new(board),
+            timed: AtomicBool::new(false),
+            idle_after: OnceLock::new(),
+            time_wakers: Mutex::default(),
+        }
+    }
+
+    /// Announces that an event-time operator follows, and when it wants to hear of idle splits.
+    pub(crate) fn set_timed(&self, idle_after: Option<Duration>, waker: SyncActivator) {
+        self.timed.store(true, Ordering::SeqCst);
+        // Every worker says the same.
+        let _ = self.idle_after.set(idle_after);
+        lock(&self.time_wakers).push(waker);
+    }
+
+    /// Whether an event-time operator follows.
+    pub(crate) fn timed(&self) -> bool {
+        self.timed.load(Ordering::SeqCst)
+    }
+
+    /// After how long without anything to read a split is idle.
+    pub(crate) fn idle_after(&self) -> Option<Duration> {
+        self.idle_after.get().copied().flatten()
+    }
+
+    /// The watermarks of this source's splits.
+    pub(crate) fn board(&self) -> std::sync::MutexGuard<'_, WatermarkBoard> {
+        lock(&self.board)
+    }
+
+    /// Activates the event-time operators.
+    pub(crate) fn wake_event_time(&self) {
+        for waker in lock(&self.time_wakers).iter() {
+            // A worker that is gone needs no waking.
+            let _ = waker.activate();
+        }
+    }
+
+    /// Reports that all records of a split are in, the last of them in `epoch`.
+    pub(crate) fn report_ended(&self, split: &SplitId, epoch: Epoch) {
+        // The task is gone only when the job is.
+        let _ = self.ended.send(Ended { split: split.clone(), epoch });
+    }
+
+    /// Registers a worker's source operator.
+    pub(crate) fn attach(&self, worker: usize, waker: SyncActivator) {
+        if let Some(inbox) = self.inboxes.get(worker) {
+            lock(inbox).waker = Some(waker);
+        }
+    }
+
+    /// The messages that wait for a worker.
+    pub(crate) fn receive(&self, worker: usize) -> VecDeque<HubMessage> {
+        self.inboxes.get(worker).map(|inbox| std::mem::take(&mut lock(inbox).messages)).unwrap_or_default()
+    }
+
+    fn send(&self, worker: usize, message: HubMessage) {
+        if let Some(inbox) = self.inboxes.get(worker) {
+            let mut inbox = lock(inbox);
+            inbox.messages.push_back(message);
+            if let Some(waker) = &inbox.waker {
+                let _ = waker.activate();
+            }
+        }
+    }
+
+    /// Finds splits and deals them out until the source is complete. A failure fails the job.
+    pub(crate) async fn run(self: Arc<Self>, context: Arc<JobContext>, enumerator: Box<dyn Enumerator>, known: KnownSplits) {
+        let Some(ended) = lock(&self.receiver).take() else { return };
+        let load = vec![0; self.inboxes.len()];
+        let dealer = Dealer { hub: &self, enumerator, lineage: Lineage::restore(known), ended, load, unretired: BTreeSet::new() };
+        if let Err(error) = dealer.run().await {
+            context.fail(error.in_step(self.step.as_str()));
+        }
+    }
+}
+
+/// The hub's task.
+struct Dealer<'a> {
+    hub: &'a SourceHub,
+    enumerator: Box<dyn Enumerator>,
+    lineage: Lineage,
+    ended: UnboundedReceiver<Ended>,
+    /// Splits dealt to each worker and not ended.
+    load: Vec<i64>,
+    /// Ended splits that still hold time back for children.
+    unretired: BTreeSet<SplitId>,
+}
+
+impl Dealer<'_> {
+    async fn run(mut self) -> Result<()> {
+        loop {
+            let discovery = self.enumerator.discover().await?;
+            let found = self.lineage.discovered(&discovery.splits);
+            let stored_in = self.register(found).await;
+            self.adopt(stored_in)?;
+            self.hub.board().ready();
+            self.retire();
+            let listed: BTreeSet<SplitId> = discovery.splits.into_iter().map(|split| split.id).collect();
+            self.forget(&listed);
+            if discovery.complete && self.lineage.all_ended() {
+                (0..self.hub.inboxes.len()).for_each(|worker| self.hub.send(worker, HubMessage::NoMore));
+                return Ok(());
+            }
+            self.hub.wake_event_time();
+            if discovery.complete {
+                self.drain_complete().await?;
+            } else {
+                self.wait().await;
+            }
+        }
+    }
+
+    /// Has the first worker store newly found splits. Gives the epoch before the one that stores them: a split is read
+    /// only in an epoch that knows where all others begin.
+    async fn register(&mut self, splits: Vec<(SplitId, SplitRecord)>) -> Option<Epoch> {
+        if splits.is_empty() {
+            return None;
+        }
+        let (sender, stored_in) = oneshot::channel();
+        self.hub.send(0, HubMessage::Register { splits, stored_in: sender });
+        // An error means that the worker is gone, and the job with it.
+        let epoch = stored_in.await.ok()?;
+        Some(Epoch::new(epoch.number().saturating_sub(1)))
+    }
+
+    /// Opens every split whose parents have ended, on the worker with the fewest.
+    fn adopt(&mut self, stored_after: Option<Epoch>) -> Result<()> {
+        for Adoption { split, parents, position, after } in self.lineage.take_adoptable() {
+            let reader = self.enumerator.open(&split, &position)?;
+            self.hub.board().open(&split, &parents);
+            let worker = least(&self.load);
+            if let Some(load) = self.load.get_mut(worker) {
+                *load += 1;
+            }
+            tracing::info!(source = %self.hub.step, %split, worker, %position, "split opened");
+            let record = SplitRecord { parents, position, status: crate::source::SplitStatus::Reading };
+            let after = after.max(stored_after);
+            self.hub.send(worker, HubMessage::Open(OpenedSplit { split, record, reader, after }));
+        }
+        Ok(())
+    }
+
+    /// Lets go of time for ended splits that no child waits for any more. Only after a listing made after their end: a
+    /// listing from before does not know their children.
+    fn retire(&mut self) {
+        let waiting = self.lineage.awaited();
+        let mut board = self.hub.board();
+        self.unretired.retain(|split| {
+            let awaited = waiting.contains(split);
+            if !awaited {
+                board.retire(split);
+            }
+            awaited
+        });
+    }
+
+    fn forget(&mut self, listed: &BTreeSet<SplitId>) {
+        let forgettable = self.lineage.forgettable(listed);
+        if !forgettable.is_empty() {
+            self.lineage.forget(&forgettable);
+            self.hub.send(0, HubMessage::Forget(forgettable));
+        }
+    }
+
+    fn note_end(&mut self, Ended { split, epoch }: Ended) {
+        tracing::info!(source = %self.hub.step, %split, %epoch, "split ended");
+        self.lineage.ended(&split, epoch);
+        self.unretired.insert(split);
+    }
+
+    /// Waits for the next look: the interval, or at once when a split ends, since its children should follow.
+    async fn wait(&mut self) {
+        let interval = self.enumerator.interval();
+        if let Ok(Some(ended)) = tokio::time::timeout(interval, self.ended.recv()).await {
+            self.note_end(ended);
+            while let Ok(ended) = self.ended.try_recv() {
+                self.note_end(ended);
+            }
+        }
+    }
+
+    /// With a complete listing nothing more can be found: no look is needed until the last split has ended.
+    async fn drain_complete(&mut self) -> Result<()> {
+        while !self.lineage.all_ended() {
+            let Some(ended) = self.ended.recv().await else { return Ok(()) };
+            self.note_end(ended);
+            self.adopt(None)?;
+            self.retire();
+            self.hub.wake_event_time();
+        }
+        Ok(())
+    }
+}
+
+/// The index of the least load; the first of equals.
+fn least(load: &[i64]) -> usize {
+    load.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(worker, _)| worker)
+}

@@ -1,0 +1,359 @@
+//! The source operator: reads this worker's splits into the current epoch.
+//!
+//! *Enters*: opened splits from the hub, beats from the epoch clock. *Leaves*: raw batches by split, and, when an epoch
+//! ends, the positions that changed in it. *Survives a crash*: the positions; what was read after them is read again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::Scope;
+use timely::dataflow::channels::pushers::Output;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::scheduling::{Activator, SyncActivator};
+
+use super::context::JobContext;
+use super::control::Control;
+use super::guard::guarded;
+use super::hub::{HubMessage, OpenedSplit, SourceHub};
+use super::{Flowing, SplitMessage, Time};
+use crate::error::Result;
+use crate::source::{RawBatch, Reader, SplitRecord, SplitStatus};
+use crate::state::changelog::{ChangelogWriter, Table};
+use crate::state::codec;
+use crate::vocabulary::{Epoch, KeyGroup, SplitId, StepName};
+
+/// Where split records are stored: they belong to no key, so they all lie in the first key group.
+pub(crate) const SPLITS: Table = Table(0);
+pub(crate) const SPLITS_GROUP: KeyGroup = KeyGroup::new(0);
+
+/// How much one activation reads before it lets the operators behind it run, in bytes. Large enough that an activation's
+/// cost is nothing beside it, small enough that latency and memory stay small.
+const ACTIVATION_BYTES: usize = 512 * 1024;
+
+/// How soon to look again when too much is in flight.
+const IN_FLIGHT_PAUSE: Duration = Duration::from_millis(1);
+
+type DataOutput = OutputBuilder<Time, CapacityContainerBuilder<Vec<SplitMessage<RawBatch>>>>;
+type ControlOutput = OutputBuilder<Time, CapacityContainerBuilder<Vec<Control>>>;
+
+/// Builds the source operator of one worker. Gives its records and its control stream.
+pub(crate) fn source<'scope>(
+    scope: Scope<'scope, Time>,
+    context: &Arc<JobContext>,
+    step: &StepName,
+    hub: Option<Arc<SourceHub>>,
+) -> (Flowing<'scope, SplitMessage<RawBatch>>, Flowing<'scope, Control>) {
+    let mut builder = OperatorBuilder::new(format!("source {step}"), scope);
+    let (data, records) = builder.new_output();
+    let (control, changes) = builder.new_output();
+    let info = builder.operator_info();
+    let worker = scope.index();
+    let sync = scope.worker().sync_activator_for(info.address.to_vec());
+    if let Some(hub) = &hub {
+        hub.attach(worker, sync.clone());
+        context.add_waker(sync.clone());
+    }
+    let activator = scope.activator_for(info.address);
+    let context = Arc::clone(context);
+    let step = step.clone();
+    builder.build(move |mut capabilities| {
+        let control_capability = capabilities.pop();
+        let data_capability = capabilities.pop();
+        // A plan has no hub: its operator is never run.
+        let mut operator = hub.zip(data_capability.zip(control_capability)).map(|(hub, held)| {
+            SourceOperator::new(Arc::clone(&context), step.clone(), hub, worker, held, (data, control), (activator, sync))
+        });
+        move |_frontiers| {
+            guarded(&context, step.as_str(), || operator.as_mut().map_or(Ok(()), SourceOperator::activate));
+        }
+    });
+    (records, changes)
+}
+
+/// Wakes one split's reader.
+struct SplitWaker {
+    ready: AtomicBool,
+    operator: SyncActivator,
+}
+
+impl Wake for SplitWaker {
+    fn wake(self: Arc<Self>) {
+        self.ready.store(true, Ordering::SeqCst);
+        // A worker that is gone needs no waking.
+        let _ = self.operator.activate();
+    }
+}
+
+struct OpenSplit {
+    id: Arc<SplitId>,
+    record: SplitRecord,
+    /// `None` once the split has ended.
+    reader: Option<Box<dyn Reader>>,
+    after: Option<Epoch>,
+    waker: Arc<SplitWaker>,
+    /// Since when the reader has had nothing.
+    silent_since: Option<Instant>,
+    idle: bool,
+    /// Whether its record changed in the open epoch.
+    changed: bool,
+}
+
+struct SourceOperator {
+    context: Arc<JobContext>,
+    step: StepName,
+    hub: Arc<SourceHub>,
+    worker: usize,
+    /// Data and control capability, at the open epoch. `None` once the source has ended.
+    held: Option<(Capability<Time>, Capability<Time>)>,
+    data: DataOutput,
+    control: ControlOutput,
+    activator: Activator,
+    sync: SyncActivator,
+    epoch: Epoch,
+    splits: Vec<OpenSplit>,
+    /// The split to read first at the next activation, so that none starves.
+    turn: usize,
+    changes: ChangelogWriter,
+    no_more: bool,
+}
+
+impl SourceOperator {
+    fn new(
+        context: Arc<JobContext>,
+        step: StepName,
+        hub: Arc<SourceHub>,
+        worker: usize,
+        held: (Capability<Time>, Capability<Time>),
+        (data, control): (Output<Time, Vec<SplitMessage<RawBatch>>>, Output<Time, Vec<Control>>),
+        (activator, sync): (Activator, SyncActivator),
+    ) -> Self {
+        let epoch = context.first_epoch;
+        let mut operator = Self {
+            context,
+            step,
+            hub,
+            worker,
+            held: Some(held),
+            data: DataOutput::from(data),
+            control: ControlOutput::from(control),
+            activator,
+            sync,
+            epoch,
+            splits: Vec::new(),
+            turn: 0,
+            changes: ChangelogWriter::default(),
+            no_more: false,
+        };
+        operator.downgrade();
+        operator
+    }
+
+    fn activate(&mut self) -> Result<()> {
+        if self.held.is_none() {
+            return Ok(());
+        }
+        let current = self.context.clock.current();
+        if current > self.epoch {
+            self.close_epoch()?;
+            self.epoch = current;
+            self.downgrade();
+        }
+        self.take_messages()?;
+        if self.context.may_emit() {
+            self.read()?;
+        } else if self.context.clock.may_emit() {
+            self.activator.activate_after(IN_FLIGHT_PAUSE);
+        }
+        self.report_idle();
+        let ended = self.splits.iter().all(|split| split.reader.is_none());
+        if self.no_more && ended && !self.context.clock.stopping() {
+            self.close_epoch()?;
+            self.held = None;
+        }
+        Ok(())
+    }
+
+    fn downgrade(&mut self) {
+        if let Some((data, control)) = &mut self.held {
+            let time = Time::new(self.epoch.number(), 0);
+            data.downgrade(&time);
+            control.downgrade(&time);
+        }
+    }
+
+    fn take_messages(&mut self) -> Result<()> {
+        for message in self.hub.receive(self.worker) {
+            match message {
+                HubMessage::Register { splits, stored_in } => {
+                    for (split, record) in &splits {
+                        self.store(split, record)?;
+                    }
+                    // The hub is gone only when the job is.
+                    let _ = stored_in.send(self.epoch);
+                }
+                HubMessage::Open(opened) => self.open(opened),
+                HubMessage::Forget(splits) => {
+                    for split in splits {
+                        self.changes.delete(SPLITS_GROUP, SPLITS, split.as_str().as_bytes());
+                    }
+                }
+                HubMessage::NoMore => self.no_more = true,
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, OpenedSplit { split, record, reader, after }: OpenedSplit) {
+        let waker = SplitWaker { ready: AtomicBool::new(true), operator: self.sync.clone() };
+        self.splits.push(OpenSplit {
+            id: Arc::new(split),
+            record,
+            reader: Some(reader),
+            after,
+            waker: Arc::new(waker),
+            silent_since: None,
+            idle: false,
+            changed: true,
+        });
+    }
+
+    /// Reads from the splits in turn until the activation's share is used up or none has anything.
+    fn read(&mut self) -> Result<()> {
+        let mut budget = ACTIVATION_BYTES;
+        let mut records = 0u64;
+        let started = self.context.now();
+        loop {
+            let mut progress = false;
+            for offset in 0..self.splits.len() {
+                let index = (self.turn.wrapping_add(offset)) % self.splits.len();
+                if let Some((count, bytes)) = self.read_split(index)? {
+                    progress = true;
+                    records = records.saturating_add(count as u64);
+                    budget = budget.saturating_sub(bytes.max(1));
+                }
+                if budget == 0 {
+                    self.turn = index.wrapping_add(1);
+                    break;
+                }
+            }
+            if budget == 0 {
+                self.activator.activate();
+                break;
+            }
+            if !progress {
+                break;
+            }
+        }
+        self.splits.retain(|split| split.reader.is_some() || split.changed);
+        if records > 0 {
+            self.send_control(Control::Read { at: started, records });
+        }
+        Ok(())
+    }
+
+    /// Reads one batch of one split. Gives its records and bytes; `None` where there was nothing to read.
+    fn read_split(&mut self, index: usize) -> Result<Option<(usize, usize)>> {
+        let Some(split) = self.splits.get_mut(index) else { return Ok(None) };
+        let adoptable = split.after.is_none_or(|after| self.epoch > after);
+        if !adoptable || !split.waker.ready.swap(false, Ordering::SeqCst) {
+            return Ok(None);
+        }
+        let Some(reader) = &mut split.reader else { return Ok(None) };
+        let waker = Waker::from(Arc::clone(&split.waker));
+        let id = Arc::clone(&split.id);
+        let message = match reader.poll_read(&mut Context::from_waker(&waker)) {
+            Poll::Pending => {
+                split.silent_since.get_or_insert_with(|| self.context.now());
+                return Ok(None);
+            }
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Ready(Ok(Some(batch))) => {
+                split.record.position = batch.after().clone();
+                split.waker.ready.store(true, Ordering::SeqCst);
+                SplitMessage::Records { split: id, batch }
+            }
+            Poll::Ready(Ok(None)) => {
+                split.record.status = SplitStatus::Ended;
+                split.reader = None;
+                SplitMessage::Ended { split: id }
+            }
+        };
+        split.changed = true;
+        split.silent_since = None;
+        split.idle = false;
+        let size = self.emit(message);
+        Ok(Some(size))
+    }
+
+    fn emit(&mut self, message: SplitMessage<RawBatch>) -> (usize, usize) {
+        let size = match &message {
+            SplitMessage::Records { batch, .. } => (batch.len(), batch.bytes()),
+            SplitMessage::Ended { split } if !self.hub.timed() => {
+                self.hub.report_ended(split, self.epoch);
+                (0, 0)
+            }
+            _ => (0, 0),
+        };
+        self.context.flight.read(size.0, size.1);
+        if let Some((capability, _)) = &self.held {
+            self.data.activate().session(capability).give(message);
+        }
+        size
+    }
+
+    /// Tells the event-time operator of splits that have been silent for long, while the engine was willing to read.
+    fn report_idle(&mut self) {
+        let Some(limit) = self.hub.idle_after() else { return };
+        let now = self.context.now();
+        let may_emit = self.context.may_emit();
+        let mut idle = Vec::new();
+        for split in self.splits.iter_mut().filter(|split| split.reader.is_some() && !split.idle) {
+            if !may_emit {
+                // Silence that backpressure imposed is not the split's.
+                split.silent_since = split.silent_since.map(|_| now);
+            }
+            if split.silent_since.is_some_and(|since| now.saturating_duration_since(since) >= limit) {
+                split.idle = true;
+                idle.push(Arc::clone(&split.id));
+            }
+        }
+        for split in idle {
+            self.emit(SplitMessage::Idle { split });
+        }
+    }
+
+    /// Hands over the positions that changed in the open epoch.
+    fn close_epoch(&mut self) -> Result<()> {
+        let mut splits = std::mem::take(&mut self.splits);
+        for split in &mut splits {
+            if std::mem::take(&mut split.changed) {
+                self.store(&split.id, &split.record)?;
+            }
+        }
+        self.splits = splits;
+        self.splits.retain(|split| split.reader.is_some());
+        if let Some(changelog) = std::mem::take(&mut self.changes).finish() {
+            let worker = self.worker as u32;
+            self.send_control(Control::Changes { step: self.step.clone(), worker, changelog });
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, split: &SplitId, record: &SplitRecord) -> Result<()> {
+        let mut value = Vec::new();
+        codec::encode_into(record, &mut value)?;
+        self.changes.put(SPLITS_GROUP, SPLITS, split.as_str().as_bytes(), &value);
+        Ok(())
+    }
+
+    fn send_control(&mut self, part: Control) {
+        if let Some((_, capability)) = &self.held {
+            self.control.activate().session(capability).give(part);
+        }
+    }
+}

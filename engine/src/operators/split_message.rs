@@ -1,0 +1,30 @@
+//! What travels between a source and the event-time operator: records by split, and what becomes of splits, in order.
+
+use std::sync::Arc;
+
+use crate::vocabulary::SplitId;
+
+/// A message from one split of a source. `B` is a batch of records: raw, decoded, mapped.
+#[derive(Clone)]
+pub(crate) enum SplitMessage<B> {
+    /// Records, in the split's order.
+    Records { split: Arc<SplitId>, batch: B },
+    /// The split has had nothing to read for a while.
+    Idle { split: Arc<SplitId> },
+    /// All records of the split are in.
+    Ended { split: Arc<SplitId> },
+}
+
+impl<B> SplitMessage<B> {
+    /// The same message with its batch replaced; `None` drops a batch that became empty.
+    pub(crate) fn map_batch<C>(self, logic: impl FnOnce(&Arc<SplitId>, B) -> Option<C>) -> Option<SplitMessage<C>> {
+        match self {
+            Self::Records { split, batch } => {
+                let batch = logic(&split, batch)?;
+                Some(SplitMessage::Records { split, batch })
+            }
+            Self::Idle { split } => Some(SplitMessage::Idle { split }),
+            Self::Ended { split } => Some(SplitMessage::Ended { split }),
+        }
+    }
+}

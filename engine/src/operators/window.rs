@@ -1,0 +1,219 @@
+//! The window operator: folds each key's records by window, and emits a window when time has passed its end plus grace.
+//!
+//! *Enters*: keyed records. *Leaves*: one result a key and window; late records, as they came. *Survives a crash*: the
+//! accumulators of open windows, and up to where windows have been closed.
+
+use std::sync::Arc;
+
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+
+use super::context::JobContext;
+use super::control::Control;
+use super::key_by::Keyed;
+use super::stateful::{EpochLogic, Made, Outputs, stateful};
+use super::Flowing;
+use crate::error::Result;
+use crate::exchange::stable_hash;
+use crate::metrics::{SetAsideMetrics, SnapshotMetrics, StateMetrics};
+use crate::state::changelog::{ChangelogWriter, Table};
+use crate::state::codec;
+use crate::state::WindowState;
+use crate::vocabulary::{Epoch, Event, EventTime, Key, KeyGroup, Record, State, StepName, Window};
+use crate::window::WindowSpec;
+
+/// Open windows.
+const WINDOWS: Table = Table(0);
+/// Up to where the windows of a key group have been closed.
+const CLOSED: Table = Table(1);
+
+/// A window's result for one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WindowResult<K, V> {
+    /// The key.
+    pub key: K,
+    /// The window.
+    pub window: Window,
+    /// What its records were folded into.
+    pub value: V,
+}
+
+/// Makes an accumulator.
+pub(crate) type Empty<A> = Box<dyn Fn() -> A + Send + Sync>;
+/// Adds a record to an accumulator.
+pub(crate) type Add<A, T> = Box<dyn Fn(&mut A, &T) + Send + Sync>;
+/// Makes the result of an accumulator.
+pub(crate) type Finish<A, V> = Box<dyn Fn(A) -> V + Send + Sync>;
+
+/// How records become a result.
+pub(crate) struct Fold<A, T, V> {
+    pub(crate) empty: Empty<A>,
+    pub(crate) add: Add<A, T>,
+    pub(crate) finish: Finish<A, V>,
+}
+
+/// What a window step is made of.
+pub(crate) struct WindowStep<A, T, V> {
+    pub(crate) name: StepName,
+    pub(crate) spec: WindowSpec,
+    pub(crate) fold: Fold<A, T, V>,
+    /// Whether the records are on the worker of their key already.
+    pub(crate) exchanged: bool,
+}
+
+/// Builds the window operator. Gives results, late records and control parts.
+///
+/// # Errors
+/// State that cannot be restored.
+pub(crate) fn window<'scope, K: Key, T: Record, A: State, V: Clone + 'static>(
+    context: &Arc<JobContext>,
+    worker: usize,
+    stream: Flowing<'scope, Keyed<K, T>>,
+    step: WindowStep<A, T, V>,
+) -> Result<Outputs<'scope, Event<WindowResult<K, V>>, Event<T>>> {
+    let WindowStep { name, spec, fold, exchanged } = step;
+    let logic: WindowLogic<K, T, A, V> = WindowLogic::restore(context, worker, &name, spec, fold)?;
+    if exchanged {
+        return Ok(stateful(context, &name, stream, Pipeline, false, logic));
+    }
+    let (groups, workers) = (context.groups, context.workers);
+    let pact = Exchange::new(move |keyed: &Keyed<K, T>| groups.worker_of(groups.group_of(keyed.hash), workers) as u64);
+    Ok(stateful(context, &name, stream, pact, true, logic))
+}
+
+struct WindowLogic<K, T, A, V> {
+    context: Arc<JobContext>,
+    name: StepName,
+    worker: usize,
+    spec: WindowSpec,
+    fold: Fold<A, T, V>,
+    state: WindowState<K, A>,
+    /// Windows whose end plus grace is at or before this have been emitted.
+    closed: EventTime,
+    /// Whether `closed` moved past a window in the open epoch.
+    closed_changed: bool,
+    /// The same as the last committed epoch knew it, by key group: an idle split may have let time run ahead of its
+    /// records, and a replay must not open those windows again. Empty where nothing was restored.
+    restored_closed: Vec<EventTime>,
+    metrics: StateMetrics,
+    changed: metrics::Histogram,
+    late: metrics::Counter,
+}
+
+impl<K: Key, T: Record, A: State, V: Clone + 'static> WindowLogic<K, T, A, V> {
+    fn restore(
+        context: &Arc<JobContext>,
+        worker: usize,
+        name: &StepName,
+        spec: WindowSpec,
+        fold: Fold<A, T, V>,
+    ) -> Result<Self> {
+        let mut state = WindowState::new();
+        let mut restored_closed = Vec::new();
+        if let Some(running) = &context.running {
+            let groups = context.groups.range_of(worker, context.workers);
+            let mut scratch = Vec::new();
+            running.store.restore(name, groups, &mut |group, table, key, value| {
+                if table == WINDOWS {
+                    return state.restore(group, |key| stable_hash(key, &mut scratch), key, value);
+                }
+                let closed: EventTime = codec::decode(value)?;
+                restored_closed.resize(usize::from(context.groups.count()), EventTime::MIN);
+                if let Some(entry) = restored_closed.get_mut(usize::from(group.number())) {
+                    *entry = closed;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(Self {
+            context: Arc::clone(context),
+            name: name.clone(),
+            worker,
+            spec,
+            fold,
+            state,
+            closed: EventTime::MIN,
+            closed_changed: false,
+            restored_closed,
+            metrics: StateMetrics::register(name, worker),
+            changed: SnapshotMetrics::register().keys,
+            late: SetAsideMetrics::register(name).late,
+        })
+    }
+
+    /// Whether a window takes no records any more, for a record that came when its split was at `watermark`.
+    fn is_closed(&self, window: Window, group: KeyGroup, watermark: EventTime) -> bool {
+        let restored = self.restored_closed.get(usize::from(group.number())).copied().unwrap_or(EventTime::MIN);
+        self.spec.is_late(window, watermark.max(restored))
+    }
+
+    fn results(&self, window: Window, entries: Vec<(K, A)>) -> Vec<Event<WindowResult<K, V>>> {
+        let at = window.last();
+        let result = |(key, accumulator)| {
+            let value = WindowResult { key, window, value: (self.fold.finish)(accumulator) };
+            Event { at, watermark: at, value }
+        };
+        entries.into_iter().map(result).collect()
+    }
+}
+
+impl<K: Key, T: Record, A: State, V: Clone + 'static> EpochLogic for WindowLogic<K, T, A, V> {
+    type In = Keyed<K, T>;
+    type Out = Event<WindowResult<K, V>>;
+    type Side = Event<T>;
+
+    fn batch(&mut self, records: Vec<Keyed<K, T>>, made: &mut Made<Self::Out, Self::Side>) -> Result<()> {
+        for Keyed { hash, key, event } in records {
+            let group = self.context.groups.group_of(hash);
+            let mut taken = false;
+            for window in self.spec.assign(event.at) {
+                if !self.is_closed(window, group, event.watermark) {
+                    let accumulator = self.state.upsert(window, hash, group, &key, || (self.fold.empty)());
+                    (self.fold.add)(accumulator, &event.value);
+                    taken = true;
+                }
+            }
+            if !taken {
+                made.side.push(event);
+            }
+        }
+        self.late.increment(made.side.len() as u64);
+        Ok(())
+    }
+
+    fn advance(&mut self, watermark: Option<EventTime>, fired: &mut Vec<(EventTime, Vec<Self::Out>)>) -> Result<()> {
+        let due = match watermark {
+            Some(watermark) => self.state.fire_through(watermark, self.spec.grace()),
+            None => self.state.fire_all(),
+        };
+        for (window, entries) in due {
+            self.closed = self.closed.max(window.end().plus(self.spec.grace()));
+            self.closed_changed = true;
+            fired.push((window.last(), self.results(window, entries)));
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, _epoch: Epoch, parts: &mut Vec<Control>) -> Result<()> {
+        let mut changes = ChangelogWriter::default();
+        self.state.drain_changes(WINDOWS, &mut changes)?;
+        if std::mem::take(&mut self.closed_changed) {
+            let mut value = Vec::new();
+            codec::encode_into(&self.closed, &mut value)?;
+            for group in self.context.groups.range_of(self.worker, self.context.workers) {
+                changes.put(KeyGroup::new(group), CLOSED, &[], &value);
+            }
+        }
+        self.metrics.entries.set(self.state.len() as f64);
+        self.changed.record(changes.len() as f64);
+        if let Some(changelog) = changes.finish() {
+            parts.push(Control::Changes { step: self.name.clone(), worker: self.worker as u32, changelog });
+        }
+        Ok(())
+    }
+
+    fn hold(&self, watermark: EventTime) -> Option<EventTime> {
+        // A window that is open, or may yet be opened, ends after `watermark - grace`. Its result is stamped with the last
+        // millisecond inside, which is then no earlier than this.
+        Some(watermark.minus(self.spec.grace()))
+    }
+}

@@ -1,0 +1,208 @@
+//! The commit thread: makes each closed epoch durable, then visible, then frees it.
+//!
+//! *Enters*: the parts of epochs, and word that an epoch is whole. *Leaves*: one durable batch, then the sinks' commits,
+//! then the epoch clock moves on. The order is the protocol: durable before visible, visible before freed. A crash in
+//! between repeats work and never loses it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Instant;
+
+use hdrhistogram::Histogram;
+
+use crate::error::{Error, Result};
+use crate::metrics::{EpochMetrics, SnapshotMetrics};
+use crate::operators::context::JobContext;
+use crate::operators::control::{CommitMessage, Control};
+use crate::sink::{CommitPermit, Committer, StagedHandle};
+use crate::snapshot::{EpochBatch, StepChange, Store};
+use crate::vocabulary::{Epoch, Incarnation, StepName};
+
+/// What is told of each commit, once its results are visible.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct CommitInfo<'a> {
+    /// The last committed epoch.
+    pub epoch: Epoch,
+    /// This start's number.
+    pub incarnation: Incarnation,
+    /// Records read by this start and committed.
+    pub records: u64,
+    /// From when a record was read to when its epoch was committed and visible, in microseconds; one count a record of
+    /// this start.
+    pub latency: &'a Histogram<u64>,
+}
+
+/// Is told of each commit.
+pub(super) type OnCommit = Arc<dyn Fn(&CommitInfo<'_>) + Send + Sync>;
+
+/// What an epoch, or several, consist of.
+#[derive(Default)]
+struct Parts {
+    changes: Vec<StepChange>,
+    staged: BTreeMap<StepName, Vec<StagedHandle>>,
+    flushes: Vec<(StepName, crate::sink::Flush)>,
+    reads: Vec<(Instant, u64)>,
+}
+
+impl Parts {
+    fn add(&mut self, epoch: Epoch, part: Control) {
+        match part {
+            Control::Changes { step, worker, changelog } => self.changes.push(StepChange { step, worker, changelog }),
+            Control::Staged { step, worker, prepared } => {
+                if let Some(flush) = prepared.flush {
+                    self.flushes.push((step.clone(), flush));
+                }
+                let handle = StagedHandle { epoch, worker, handle: prepared.handle };
+                self.staged.entry(step).or_default().push(handle);
+            }
+            Control::Read { at, records } => self.reads.push((at, records)),
+        }
+    }
+
+    fn is_durable_matter(&self) -> bool {
+        !self.changes.is_empty() || !self.staged.is_empty()
+    }
+}
+
+/// The commit thread's state.
+pub(super) struct CommitThread {
+    context: Arc<JobContext>,
+    store: Arc<Store>,
+    committers: BTreeMap<StepName, Box<dyn Committer>>,
+    pending: BTreeMap<Epoch, Vec<Control>>,
+    on_commit: Option<OnCommit>,
+    fold: Sender<()>,
+    latency: Histogram<u64>,
+    records: u64,
+    metrics: EpochMetrics,
+    snapshot: SnapshotMetrics,
+}
+
+impl CommitThread {
+    pub(super) fn new(
+        context: &Arc<JobContext>,
+        store: &Arc<Store>,
+        committers: BTreeMap<StepName, Box<dyn Committer>>,
+        on_commit: Option<OnCommit>,
+        fold: Sender<()>,
+    ) -> Result<Self> {
+        // Three digits, like every latency that is reported.
+        let latency = Histogram::new(3).map_err(|error| Error::internal("could not make a histogram").caused_by(error))?;
+        Ok(Self {
+            context: Arc::clone(context),
+            store: Arc::clone(store),
+            committers,
+            pending: BTreeMap::new(),
+            on_commit,
+            fold,
+            latency,
+            records: 0,
+            metrics: EpochMetrics::register(),
+            snapshot: SnapshotMetrics::register(),
+        })
+    }
+
+    /// Runs until the workers are gone, or until the job fails.
+    pub(super) fn run(mut self, messages: &Receiver<CommitMessage>) -> Result<()> {
+        while let Ok(message) = messages.recv() {
+            // What is closed by the time we look is committed in one batch: a slow disk makes larger batches, not a queue.
+            let mut closed = None;
+            let mut next = Some(message);
+            let mut finish = false;
+            while let Some(message) = next {
+                match message {
+                    CommitMessage::Part { epoch, part } => self.pending.entry(epoch).or_default().push(part),
+                    CommitMessage::Closed { open } => closed = Some(open),
+                    CommitMessage::Finish => finish = true,
+                }
+                next = messages.try_recv().ok();
+            }
+            if self.context.failed() {
+                return Ok(());
+            }
+            if let Some(open) = closed {
+                self.commit_before(open)?;
+            }
+            if finish {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits every epoch before `open`; all of them where nothing is open any more.
+    fn commit_before(&mut self, open: Option<Epoch>) -> Result<()> {
+        let started = self.context.now();
+        let later = open.map_or_else(BTreeMap::new, |open| self.pending.split_off(&open));
+        let closed = std::mem::replace(&mut self.pending, later);
+        let greatest = closed.keys().next_back().copied().unwrap_or_default().max(self.context.clock.committed());
+        let through = open.map_or(greatest, |open| Epoch::new(open.number().saturating_sub(1)));
+        for ended in self.context.take_ends(through) {
+            self.metrics.close_seconds.record(started.saturating_duration_since(ended).as_secs_f64());
+        }
+        let mut parts = Parts::default();
+        for (epoch, controls) in closed {
+            controls.into_iter().for_each(|part| parts.add(epoch, part));
+        }
+        if parts.is_durable_matter() {
+            self.make_durable_and_visible(through, &mut parts)?;
+        }
+        self.context.clock.commit(through);
+        self.context.wake_sources();
+        self.report(through, started, &parts.reads);
+        Ok(())
+    }
+
+    fn make_durable_and_visible(&mut self, through: Epoch, parts: &mut Parts) -> Result<()> {
+        for (step, flush) in parts.flushes.drain(..) {
+            flush().map_err(|error| error.in_step(step.as_str()))?;
+        }
+        let changes = std::mem::take(&mut parts.changes);
+        let handles = parts.staged.iter().flat_map(|(step, staged)| staged.iter().map(|one| (step.clone(), one.clone())));
+        let batch = EpochBatch { epoch: through, handles: handles.collect(), changes };
+        let bytes: usize = batch.changes.iter().map(|change| change.changelog.len()).sum();
+        fail::fail_point!("commit::before-durable");
+        let permit = self.store.commit(batch)?;
+        self.snapshot.bytes.record(bytes as f64);
+        fail::fail_point!("commit::after-durable");
+        self.make_visible(&permit, &parts.staged)?;
+        fail::fail_point!("commit::after-visible");
+        self.store.acknowledge(through)?;
+        fail::fail_point!("commit::after-acknowledge");
+        // The fold thread is gone only when the job is.
+        let _ = self.fold.send(());
+        Ok(())
+    }
+
+    fn make_visible(&mut self, permit: &CommitPermit, staged: &BTreeMap<StepName, Vec<StagedHandle>>) -> Result<()> {
+        for (step, handles) in staged {
+            let committer = self.committers.get_mut(step);
+            let committer = committer.ok_or_else(|| Error::internal(format!("sink \"{step}\" has no committer")))?;
+            committer.commit(permit, handles).map_err(|error| error.in_step(step.as_str()))?;
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, through: Epoch, started: Instant, reads: &[(Instant, u64)]) {
+        let now = self.context.now();
+        for (at, records) in reads {
+            let micros = u64::try_from(now.saturating_duration_since(*at).as_micros()).unwrap_or(u64::MAX);
+            self.latency.saturating_record_n(micros.max(1), *records);
+            self.records = self.records.saturating_add(*records);
+        }
+        self.metrics.committed.increment(1);
+        self.metrics.open.set(self.context.clock.open() as f64);
+        self.metrics.commit_seconds.record(now.saturating_duration_since(started).as_secs_f64());
+        self.metrics.in_flight_bytes.set(self.context.flight.bytes() as f64);
+        if let Some(on_commit) = &self.on_commit {
+            on_commit(&CommitInfo {
+                epoch: through,
+                incarnation: self.context.incarnation,
+                records: self.records,
+                latency: &self.latency,
+            });
+        }
+    }
+}

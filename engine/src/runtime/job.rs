@@ -1,0 +1,137 @@
+//! The job: a name, its settings, and a program to run.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::Duration;
+
+use super::attempt::{Attempt, Summary};
+use super::commit::CommitInfo;
+use super::args::JobArgs;
+use super::config::{JobConfig, Restart};
+use super::shutdown::Shutdown;
+use super::worker::Program;
+use crate::error::Result;
+use crate::flow::Flow;
+
+/// A streaming job.
+///
+/// Settings come from here, then from the environment (`SHARDFLOW_WORKERS`, …), then from flags ([`JobArgs`]); the last
+/// one wins.
+#[derive(Clone)]
+#[must_use = "a job does nothing until it is run"]
+pub struct Job {
+    config: JobConfig,
+    args: Option<JobArgs>,
+    on_commit: Option<Arc<dyn Fn(&CommitInfo<'_>) + Send + Sync>>,
+    stopper: Shutdown,
+}
+
+impl Job {
+    /// A job of this name. Its state folder and its sinks' outputs belong to the name.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { config: JobConfig::named(name), args: None, on_commit: None, stopper: Shutdown::manual() }
+    }
+
+    /// How many worker threads. See [`JobConfig::workers`].
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.config.workers = workers;
+        self
+    }
+
+    /// The folder that holds the job's state. One process at a time.
+    pub fn state(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.config.state = dir.into();
+        self
+    }
+
+    /// How long an epoch is. See [`JobConfig::epoch`].
+    pub fn epoch(mut self, length: Duration) -> Self {
+        self.config.epoch = length;
+        self
+    }
+
+    /// How many epochs may be open before sources wait. See [`JobConfig::max_open_epochs`].
+    pub fn max_open_epochs(mut self, epochs: usize) -> Self {
+        self.config.max_open_epochs = epochs;
+        self
+    }
+
+    /// How many bytes may be on their way between workers before sources wait. See [`JobConfig::in_flight_bytes`].
+    pub fn in_flight_bytes(mut self, bytes: u64) -> Self {
+        self.config.in_flight_bytes = bytes;
+        self
+    }
+
+    /// What to do after a failure that may pass. See [`JobConfig::restart`].
+    pub fn restart(mut self, restart: Restart) -> Self {
+        self.config.restart = restart;
+        self
+    }
+
+    /// Lets state of steps that the program no longer has be dropped. Without this it is an error.
+    pub fn allow_dropped_state(mut self, allow: bool) -> Self {
+        self.config.allow_dropped_state = allow;
+        self
+    }
+
+    /// Takes settings from parsed flags; they win over code and environment.
+    pub fn args(mut self, args: JobArgs) -> Self {
+        self.args = Some(args);
+        self
+    }
+
+    /// Calls `hook` after each commit, on the commit thread, when its results are visible. It must be quick.
+    pub fn on_commit(mut self, hook: impl Fn(&CommitInfo<'_>) + Send + Sync + 'static) -> Self {
+        self.on_commit = Some(Arc::new(hook));
+        self
+    }
+
+    /// What asks this job to stop from within the program, as SIGTERM does from outside.
+    #[must_use]
+    pub fn stopper(&self) -> Shutdown {
+        self.stopper.clone()
+    }
+
+    /// Runs `program` until its input ends, or until SIGINT or SIGTERM, after a last commit either way.
+    ///
+    /// `program` is called once to check it and once on each worker; it must build the same steps each time.
+    ///
+    /// # Errors
+    /// A mistake in the program or the settings, before anything is touched; state that cannot be used; a source, a sink or
+    /// the program's own code that failed, after the restarts that [`Job::restart`] allows. The last committed epoch
+    /// stands, and the next start goes on from there.
+    pub fn run(self, program: impl Fn(&Flow<'_>) + Send + Sync + 'static) -> Result<Summary> {
+        let args = self.args.map_or_else(JobArgs::from_env, Ok)?;
+        let config = self.config.resolve(&args)?;
+        if let Some(address) = config.metrics {
+            super::exporter::serve_metrics(address)?;
+        }
+        let stop = [self.stopper, Shutdown::on_signals()?];
+        let program: Program = Arc::new(program);
+        let mut failures = 0;
+        loop {
+            let progress = AtomicBool::new(false);
+            let attempt = Attempt {
+                config: &config,
+                program: &program,
+                stop: &stop,
+                on_commit: self.on_commit.clone(),
+                progress: &progress,
+            };
+            let error = match attempt.run() {
+                Ok(summary) => return Ok(summary),
+                Err(error) => error,
+            };
+            if progress.into_inner() {
+                failures = 0;
+            }
+            let backoff = config.restart.backoff(failures, error.kind());
+            let Some(backoff) = backoff.filter(|_| !stop.iter().any(Shutdown::requested)) else { return Err(error) };
+            failures = failures.saturating_add(1);
+            tracing::warn!(%error, failures, ?backoff, "the job failed and starts again");
+            thread::sleep(backoff);
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! One worker: builds the dataflow, and steps it until the job ends, stops or fails.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use timely::dataflow::operators::{Concatenate, Leave};
+use timely::worker::Worker;
+
+use crate::flow::Flow;
+use crate::operators::context::JobContext;
+use crate::operators::{Time, commit, panic_error};
+
+/// A user's program.
+pub(super) type Program = Arc<dyn Fn(&Flow<'_>) + Send + Sync>;
+
+/// How long an idle worker sleeps at most before it looks whether the job has failed or stopped elsewhere.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Builds the program's dataflow: the streaming region, timed by (epoch, event time), nested in a scope timed by epoch, in
+/// which the commit sees whole epochs.
+pub(super) fn build(worker: &mut Worker, context: &Arc<JobContext>, program: &Program) {
+    let sender = context.running.as_ref().map(|running| running.commits.clone());
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        worker.dataflow::<u64, _, _>(|outer| {
+            let control = outer.scoped::<Time, _, _>("streaming", |region| {
+                let flow = Flow::new(region, Arc::clone(context));
+                program(&flow);
+                flow.into_control().into_iter().map(|stream| stream.leave(outer)).collect::<Vec<_>>()
+            });
+            commit(context, outer.concatenate(control), sender);
+        });
+    }));
+    if let Err(panic) = outcome {
+        context.fail(panic_error(panic.as_ref()).in_step("the program's construction"));
+    }
+}
+
+/// Builds and runs.
+pub(super) fn run(worker: &mut Worker, context: &Arc<JobContext>, program: &Program) {
+    build(worker, context, program);
+    while worker.has_dataflows() {
+        if context.failed() || context.clock.stopped() {
+            for dataflow in worker.installed_dataflows() {
+                worker.drop_dataflow(dataflow);
+            }
+            return;
+        }
+        worker.step_or_park(Some(LOOK));
+    }
+}

@@ -1,0 +1,137 @@
+//! Folds old changelogs into the base, behind the commits.
+//!
+//! *In:* the oldest changelogs, a bounded number of bytes at once. *Out:* the newest value of each key in the base, and
+//! then, in one last durable batch, the record of how far the base is and the deletion of the folded epochs. *After a
+//! crash:* the base may hold part of a fold. The changelogs still cover it and are folded again, to the same end.
+
+use std::sync::PoisonError;
+
+use fail::fail_point;
+use rocksdb::{DBPinnableSlice, WriteBatch};
+
+use super::decision;
+use super::layout;
+use super::merge::{self, Addressed};
+use super::records::{self, Folded};
+use super::restore::Place;
+use super::store::{Store, broken, durable};
+use crate::error::Result;
+use crate::state::frame::Kind;
+use crate::vocabulary::Epoch;
+
+/// The base is written in batches of about so many bytes: a commit waits for one at most.
+const BATCH: usize = 1 << 20;
+
+/// What a call of [`Store::fold_if_due`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FoldReport {
+    /// Epochs folded; 0 where it was not due.
+    pub epochs: u64,
+    /// Changelog bytes folded.
+    pub changelog_bytes: u64,
+    /// Keys written to, or deleted from, the base.
+    pub keys: u64,
+}
+
+impl Store {
+    /// Folds changelogs into the base if there are enough of them, see [`Tuning`](super::Tuning). Call it now and then from
+    /// a thread of its own; commits go on meanwhile.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store) or [`ErrorKind::State`](crate::ErrorKind::State): the disk failed or the snapshot is damaged. State is as it was.
+    pub fn fold_if_due(&self) -> Result<FoldReport> {
+        let base = self.base_bytes();
+        let due = decision::fold_now(&self.tuning, base, self.inner().chain.iter().map(|record| record.bytes()));
+        self.fold(due)
+    }
+
+    /// Folds everything but the newest epoch, due or not.
+    ///
+    /// # Errors
+    /// As for [`fold_if_due`](Self::fold_if_due).
+    pub fn fold_all(&self) -> Result<FoldReport> {
+        let epochs = self.inner().chain.len();
+        self.fold(epochs.saturating_sub(1))
+    }
+
+    fn fold(&self, epochs: usize) -> Result<FoldReport> {
+        let mut report = FoldReport::default();
+        if epochs == 0 {
+            return Ok(report);
+        }
+        let _changing = self.base.write().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have folded some of them meanwhile; the newest stays in any case.
+        let mut left = epochs.min(self.inner().chain.len().saturating_sub(1));
+        while left > 0 {
+            let folded = self.fold_slice(left, &mut report)?;
+            left = left.saturating_sub(folded);
+        }
+        Ok(report)
+    }
+
+    /// Folds as many of the oldest `most` epochs as fit into a slice, and says how many.
+    fn fold_slice(&self, most: usize, report: &mut FoldReport) -> Result<usize> {
+        let (epochs, through, places, dropped) = {
+            let inner = self.inner();
+            let epochs = decision::slice(&self.tuning, inner.chain.iter().take(most).map(|record| record.bytes()));
+            let through = inner.chain.iter().take(epochs).next_back().map(|record| record.epoch).unwrap_or_default();
+            let places = inner
+                .chain
+                .iter()
+                .take(epochs)
+                .flat_map(|record| (0_u32..).zip(&record.logs).map(|(index, log)| (record.epoch, index, *log)));
+            let dropped: Vec<u32> = inner.steps.iter().filter(|step| step.dropped).map(|step| step.id).collect();
+            (epochs, through, places.collect::<Vec<Place>>(), dropped)
+        };
+        let logs = places.iter().map(|place| self.changelog(place)).collect::<Result<Vec<DBPinnableSlice<'_>>>>()?;
+        let bytes = places.iter().fold(0_u64, |sum, (_, _, log)| sum.saturating_add(log.bytes));
+        let sealed = places.iter().zip(&logs).map(|((_, _, log), sealed)| (log.step, &**sealed));
+        let changes = merge::newest_wins(sealed, |step, _| !dropped.contains(&step))?;
+        self.write_base(&changes)?;
+        self.finish_fold(epochs, through)?;
+        report.epochs = report.epochs.saturating_add(epochs as u64);
+        report.changelog_bytes = report.changelog_bytes.saturating_add(bytes);
+        report.keys = report.keys.saturating_add(changes.len() as u64);
+        Ok(epochs)
+    }
+
+    /// Not synced: the last batch's sync covers what was written before it.
+    fn write_base(&self, changes: &[Addressed<'_>]) -> Result<()> {
+        let (mut writes, mut key) = (WriteBatch::default(), Vec::new());
+        for Addressed { step, change } in changes {
+            layout::base(*step, change.group, change.table, change.key, &mut key);
+            match change.value {
+                Some(value) => writes.put(&key, value),
+                None => writes.delete(&key),
+            }
+            if writes.size_in_bytes() >= BATCH {
+                self.write_part(std::mem::take(&mut writes))?;
+            }
+        }
+        self.write_part(writes)
+    }
+
+    fn write_part(&self, writes: WriteBatch) -> Result<()> {
+        self.db.write(writes).map_err(|error| broken("could not fold changelogs", error))?;
+        fail_point!("store::mid-fold");
+        Ok(())
+    }
+
+    /// From here on the base stands for these epochs. Durable, because dropping their files is.
+    fn finish_fold(&self, epochs: usize, through: Epoch) -> Result<()> {
+        let (first, last) = (layout::EPOCHS.0.to_vec(), layout::epoch(through.next()));
+        {
+            let mut inner = self.inner();
+            let folded = Folded { through: Some(through) };
+            let mut writes = WriteBatch::default();
+            writes.put(layout::FOLDED, records::seal(Kind::Folded, &folded)?);
+            writes.delete_range(&first, &last);
+            self.db.write_opt(writes, &durable()).map_err(|error| broken("could not end a fold", error))?;
+            inner.folded = folded;
+            inner.chain.drain(..epochs);
+        }
+        // Whole files of deleted changelogs go at once, instead of being compacted away.
+        let dropped = self.db.delete_file_in_range(first, layout::changelog(through, u32::MAX));
+        dropped.map_err(|error| broken("could not drop folded changelogs", error))
+    }
+}

@@ -1,0 +1,167 @@
+//! Reaches the stream at the start, within a bounded time, and says clearly what is wrong where it cannot.
+
+use std::future::Future;
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_kinesis::config::ProvideCredentials;
+use aws_sdk_kinesis::config::retry::RetryConfig;
+use aws_sdk_kinesis::config::timeout::TimeoutConfig;
+use shardflow::{Error, Result};
+use tokio::time::{Instant, timeout_at};
+
+use super::Kinesis;
+use super::backoff::Backoff;
+use super::client::{Client, StreamName};
+use super::failure::{Remedy, chain};
+use super::retry::{WallClock, wait_out};
+
+/// How long one call may take. GetRecords may answer with 10 MiB; a call that takes longer than this is lost.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a connection may take to come about.
+const TCP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A client for the stream, after one successful call.
+///
+/// # Errors
+/// [`ErrorKind::Config`](shardflow::ErrorKind::Config): a bad name, region or endpoint, no credentials, or the service
+/// refuses (no such stream, no permission). [`ErrorKind::Source`](shardflow::ErrorKind::Source): it could not be reached.
+pub(super) async fn connect(settings: &Kinesis) -> Result<Client> {
+    let stream = StreamName::parse(&settings.stream).ok_or_else(|| {
+        let given = &settings.stream;
+        Error::config(format!("could not read stream \"{given}\": that is neither a stream's name nor its ARN"))
+    })?;
+    if let Some(endpoint) = settings.endpoint.as_deref().filter(|endpoint| !is_url(endpoint)) {
+        return Err(Error::config(format!(
+            "could not use the endpoint \"{endpoint}\": it must begin with http:// or https:// and name a host"
+        )));
+    }
+    let bounds = Bounds::new(settings);
+    let config = bounds.within("finding the AWS configuration", sdk_config(settings, &stream)).await?;
+    let region = config.region().map(ToString::to_string).ok_or_else(|| bounds.refused("no AWS region is set"))?;
+    bounds.within("getting AWS credentials", credentials(&config)).await?.map_err(|text| bounds.refused(&text))?;
+    let sdk = aws_sdk_kinesis::Client::from_conf(
+        aws_sdk_kinesis::config::Builder::from(&config)
+            // Retries are ours: the SDK's would hide throttling from the pacing and end too soon.
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(
+                TimeoutConfig::builder().connect_timeout(TCP_TIMEOUT).operation_attempt_timeout(CALL_TIMEOUT).build(),
+            )
+            .build(),
+    );
+    let place = config.endpoint_url().map_or_else(|| format!("region {region}"), ToOwned::to_owned);
+    let client = Client { sdk, description: format!("stream \"{}\" at {place}", stream.name), stream };
+    bounds.check(&client).await?;
+    Ok(client)
+}
+
+/// Something after the scheme, and no blanks: what more is wrong with it, the first call tells.
+fn is_url(endpoint: &str) -> bool {
+    let host = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
+    host.is_some_and(|host| !host.is_empty() && !host.starts_with('/') && !host.contains(char::is_whitespace))
+}
+
+/// The user's AWS configuration, or the usual one, with what was set on the source itself.
+async fn sdk_config(settings: &Kinesis, stream: &StreamName) -> SdkConfig {
+    let mut region = settings.region.clone().map(Region::new);
+    if let Some(config) = &settings.sdk_config {
+        let mut config = config.clone().into_builder();
+        if let Some(endpoint) = &settings.endpoint {
+            config = config.endpoint_url(endpoint);
+        }
+        if let Some(region) = region {
+            config = config.region(region);
+        }
+        return config.build();
+    }
+    region = region.or_else(|| stream.region().map(|region| Region::new(region.to_owned())));
+    let mut loader = aws_config::defaults(BehaviorVersion::latest());
+    if let Some(region) = region {
+        loader = loader.region(region);
+    }
+    if let Some(endpoint) = &settings.endpoint {
+        loader = loader.endpoint_url(endpoint);
+    }
+    loader.load().await
+}
+
+/// Asks for credentials once, since without them the first call would fail with a far less clear error.
+async fn credentials(config: &SdkConfig) -> Result<(), String> {
+    let Some(provider) = config.credentials_provider() else { return Err("no AWS credentials are set".to_owned()) };
+    match provider.provide_credentials().await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("there are no AWS credentials: {}", chain(&error))),
+    }
+}
+
+/// The time that reaching the stream may take, and what to say when it is over.
+struct Bounds<'a> {
+    settings: &'a Kinesis,
+    deadline: Instant,
+}
+
+impl<'a> Bounds<'a> {
+    fn new(settings: &'a Kinesis) -> Self {
+        let time = settings.connect_timeout.min(Duration::from_secs(3600));
+        Self { settings, deadline: Instant::now() + time }
+    }
+
+    /// `stream "usage" at http://…`, as far as the settings tell.
+    fn subject(&self) -> String {
+        let place = self.settings.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
+        format!("stream \"{}\"{place}", self.settings.stream)
+    }
+
+    fn refused(&self, why: &str) -> Error {
+        Error::config(format!("could not open {}: {why}", self.subject()))
+    }
+
+    async fn within<T>(&self, what: &str, work: impl Future<Output = T>) -> Result<T> {
+        timeout_at(self.deadline, work).await.map_err(|_| {
+            let time = self.settings.connect_timeout;
+            Error::source(format!("could not open {}: {what} took longer than {time:?}", self.subject()))
+        })
+    }
+
+    /// Calls the stream until it answers, the failure cannot pass, or the time is over.
+    async fn check(&self, client: &Client) -> Result<()> {
+        let subject = &client.description;
+        let mut last = None;
+        let attempts = async {
+            let mut backoff = Backoff::new(Duration::MAX);
+            loop {
+                let Err(failure) = client.check().await else { return Ok(()) };
+                if failure.remedy == Remedy::None {
+                    return Err(Error::config(format!("could not open {subject}")).caused_by(failure));
+                }
+                last = Some(failure.clone());
+                wait_out(failure, &mut backoff, &WallClock, "check the stream")
+                    .await
+                    .map_err(|failure| Error::source(format!("could not open {subject}")).caused_by(failure))?;
+            }
+        };
+        let answer = timeout_at(self.deadline, attempts).await;
+        answer.unwrap_or_else(|_| {
+            let time = self.settings.connect_timeout;
+            let error = Error::source(format!("could not reach {subject} within {time:?}"));
+            Err(match last {
+                Some(failure) => error.caused_by(failure),
+                None => error,
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_urls() {
+        assert!(is_url("http://127.0.0.1:4567") && is_url("https://vpce-1.kinesis.eu-west-1.vpce.amazonaws.com"));
+        for bad in ["", "localhost:4567", "ftp://x", "http://", "http:///path", "http://a b"] {
+            assert!(!is_url(bad), "{bad}");
+        }
+    }
+}

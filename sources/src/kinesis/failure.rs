@@ -1,0 +1,146 @@
+//! What a failed call means: wait, retry, renew the iterator, or fail. Pure but for looking into the SDK's error.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use aws_sdk_kinesis::config::http::HttpResponse;
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
+
+use super::backoff::Failed;
+
+/// What to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// Wait and call again.
+    Retry(Failed),
+    /// The iterator is too old: get a new one for the current position.
+    NewIterator,
+    /// Calling again would give the same.
+    None,
+}
+
+/// A failed call: what to do, and what to tell the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) remedy: Remedy,
+    pub(super) text: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl StdError for Failure {}
+
+impl Failure {
+    /// Looks into what the SDK reports.
+    pub(super) fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + StdError + 'static,
+    {
+        let service = match error {
+            SdkError::ServiceError(service) => service,
+            // What answers is no Kinesis, or something before it: the status is all that can be understood.
+            SdkError::ResponseError(response) if response.raw().status().as_u16() >= 400 => {
+                let status = response.raw().status().as_u16();
+                return Self {
+                    remedy: remedy(None, status, ""),
+                    text: format!("HTTP status {status}: {}", chain(error)),
+                };
+            }
+            // A request that cannot be built will not be built better next time.
+            SdkError::ConstructionFailure(_) => return Self { remedy: Remedy::None, text: chain(error) },
+            // All else is the network's doing.
+            _ => return Self { remedy: Remedy::Retry(Failed::Transient), text: chain(error) },
+        };
+        let status = service.raw().status().as_u16();
+        let meta = service.err().meta();
+        let code = meta.code().filter(|code| !code.is_empty());
+        let remedy = remedy(code, status, meta.message().unwrap_or_default());
+        let code = code.map_or_else(|| format!("HTTP status {status}"), ToOwned::to_owned);
+        let text = meta.message().map_or_else(|| code.clone(), |message| format!("{code}: {}", message.trim()));
+        Self { remedy, text }
+    }
+}
+
+/// Decides by the service's error code; by the HTTP status where there is none that says more.
+fn remedy(code: Option<&str>, status: u16, message: &str) -> Remedy {
+    match code.unwrap_or_default() {
+        "ProvisionedThroughputExceededException"
+        | "KMSThrottlingException"
+        | "LimitExceededException"
+        | "ThrottlingException"
+        | "Throttling"
+        | "TooManyRequestsException"
+        | "RequestLimitExceeded" => Remedy::Retry(Failed::Throttled),
+        "ExpiredIteratorException" => Remedy::NewIterator,
+        // The listing starts again from its first page. A stream that is being created or changed soon will not be.
+        "ExpiredNextTokenException"
+        | "ResourceInUseException"
+        | "InternalFailureException"
+        | "InternalFailure"
+        | "ServiceUnavailable"
+        | "ServiceUnavailableException"
+        | "RequestTimeout"
+        | "RequestTimeoutException" => Remedy::Retry(Failed::Transient),
+        // Our clock is ahead of the service's: a start at "now" will have come soon.
+        "InvalidArgumentException" if message.contains("currentTimestampInMillis") => Remedy::Retry(Failed::Transient),
+        _ if status == 429 => Remedy::Retry(Failed::Throttled),
+        _ if status >= 500 || status == 408 => Remedy::Retry(Failed::Transient),
+        _ => Remedy::None,
+    }
+}
+
+/// An error with its causes, each said once.
+pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn throttles_wait_faults_retry_and_refusals_fail() {
+        let throttled = Remedy::Retry(Failed::Throttled);
+        let transient = Remedy::Retry(Failed::Transient);
+        for (code, status, expected) in [
+            (Some("ProvisionedThroughputExceededException"), 400, throttled),
+            (Some("KMSThrottlingException"), 400, throttled),
+            (Some("LimitExceededException"), 400, throttled),
+            (None, 429, throttled),
+            (Some("InternalFailureException"), 500, transient),
+            (Some("SomethingNew"), 503, transient),
+            (None, 500, transient),
+            (None, 408, transient),
+            (Some("ResourceInUseException"), 400, transient),
+            (Some("ExpiredIteratorException"), 400, Remedy::NewIterator),
+            (Some("AccessDeniedException"), 400, Remedy::None),
+            (Some("ResourceNotFoundException"), 400, Remedy::None),
+            (Some("UnrecognizedClientException"), 400, Remedy::None),
+            (Some("InvalidArgumentException"), 400, Remedy::None),
+            (Some("KMSDisabledException"), 400, Remedy::None),
+            (None, 404, Remedy::None),
+        ] {
+            assert_eq!(remedy(code, status, ""), expected, "{code:?} {status}");
+        }
+    }
+
+    #[test]
+    fn a_start_that_the_services_clock_has_not_reached_is_waited_for() {
+        let message = "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis.";
+        assert_eq!(remedy(Some("InvalidArgumentException"), 400, message), Remedy::Retry(Failed::Transient));
+    }
+}

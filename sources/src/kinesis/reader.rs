@@ -1,0 +1,69 @@
+//! The worker's end of a shard's task.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use shardflow::source::{RawBatch, Reader};
+use shardflow::{Error, Result};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::client::ShardApi;
+use super::fetch::{Fetch, Message, UNKNOWN};
+use super::retry::Clock;
+
+/// How many batches wait between the task and the worker; with their size this bounds the memory of a shard.
+const WAITING_BATCHES: usize = 2;
+
+/// Reads one shard. Dropping it ends its task.
+pub(super) struct ShardReader {
+    shard: String,
+    messages: mpsc::Receiver<Message>,
+    behind: Arc<AtomicU64>,
+    task: AbortHandle,
+    ended: bool,
+}
+
+impl ShardReader {
+    /// Starts the task of `fetch` on `runtime`.
+    pub(super) fn start<A: ShardApi, C: Clock>(fetch: Fetch<A, C>, runtime: &Handle) -> Self {
+        let (sender, messages) = mpsc::channel(WAITING_BATCHES);
+        let (shard, behind) = (fetch.shard.clone(), Arc::clone(&fetch.behind));
+        let task = runtime.spawn(fetch.run(sender)).abort_handle();
+        Self { shard, messages, behind, task, ended: false }
+    }
+}
+
+impl Reader for ShardReader {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<RawBatch>>> {
+        if self.ended {
+            return Poll::Ready(Ok(None));
+        }
+        self.messages.poll_recv(cx).map(|message| match message {
+            Some(Message::Batch(batch)) => Ok(Some(batch)),
+            Some(Message::End) => {
+                self.ended = true;
+                Ok(None)
+            }
+            Some(Message::Failed(error)) => Err(error),
+            None => Err(Error::source(format!("could not go on with shard \"{}\": its task is gone", self.shard))),
+        })
+    }
+
+    fn millis_behind(&self) -> Option<u64> {
+        let behind = self.behind.load(Ordering::Relaxed);
+        (behind != UNKNOWN).then_some(behind)
+    }
+}
+
+impl Drop for ShardReader {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;

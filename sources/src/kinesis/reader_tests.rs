@@ -1,0 +1,215 @@
+//! The reader against a scripted service and a clock that waits for nobody.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::kinesis::backoff::Failed;
+use crate::kinesis::client::{Fetched, Record};
+use crate::kinesis::failure::{Failure, Remedy};
+use crate::kinesis::pacing::{CALLS_PER_SECOND, IDLE_GAP, Pace};
+use crate::kinesis::position::ShardPosition;
+
+/// A clock that jumps: each wait is over at once and remembered.
+#[derive(Clone)]
+struct Jumping {
+    start: Instant,
+    passed: Arc<Mutex<Duration>>,
+}
+
+impl Clock for Jumping {
+    fn now(&self) -> Instant {
+        self.start + *self.passed.lock().unwrap()
+    }
+
+    async fn sleep(&self, time: Duration) {
+        *self.passed.lock().unwrap() += time;
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What the service is to answer, in order, and what it was asked.
+#[derive(Clone)]
+struct Script {
+    clock: Jumping,
+    answers: Arc<Mutex<VecDeque<Result<Fetched, Failure>>>>,
+    iterators: Arc<Mutex<Vec<String>>>,
+    calls: Arc<Mutex<Vec<(Duration, String)>>>,
+}
+
+impl ShardApi for Script {
+    async fn iterator(&self, _shard: &str, position: &ShardPosition) -> Result<String, Failure> {
+        self.iterators.lock().unwrap().push(position.to_string());
+        Ok(format!("at {position}"))
+    }
+
+    async fn records(&self, iterator: &str) -> Result<Fetched, Failure> {
+        self.calls.lock().unwrap().push((*self.clock.passed.lock().unwrap(), iterator.to_owned()));
+        let answer = self.answers.lock().unwrap().pop_front();
+        answer.unwrap_or_else(|| Err(failure(Remedy::None, "the script is over")))
+    }
+
+    fn describe(&self) -> &str {
+        "stream \"scripted\""
+    }
+}
+
+fn failure(remedy: Remedy, text: &str) -> Failure {
+    Failure { remedy, text: text.to_owned() }
+}
+
+fn throttled() -> Result<Fetched, Failure> {
+    Err(failure(Remedy::Retry(Failed::Throttled), "slow down"))
+}
+
+fn reset() -> Result<Fetched, Failure> {
+    Err(failure(Remedy::Retry(Failed::Transient), "connection reset"))
+}
+
+fn expired() -> Result<Fetched, Failure> {
+    Err(failure(Remedy::NewIterator, "expired"))
+}
+
+/// An answer with these records; a closed shard's last one has no next iterator.
+fn records(sequences: &[u64], next: Option<&str>) -> Result<Fetched, Failure> {
+    let record = |sequence: &u64| Record { sequence: sequence.to_string(), data: vec![b'x'], arrived: None };
+    let records = sequences.iter().map(record).collect();
+    Ok(Fetched { records, next: next.map(ToOwned::to_owned), millis_behind: Some(7) })
+}
+
+fn quiet(next: Option<&str>) -> Result<Fetched, Failure> {
+    Ok(Fetched { records: Vec::new(), next: next.map(ToOwned::to_owned), millis_behind: Some(0) })
+}
+
+fn script(answers: impl IntoIterator<Item = Result<Fetched, Failure>>) -> Script {
+    let clock = Jumping { start: Instant::now(), passed: Arc::default() };
+    let answers = Arc::new(Mutex::new(answers.into_iter().collect()));
+    Script { clock, answers, iterators: Arc::default(), calls: Arc::default() }
+}
+
+fn open(script: &Script, position: ShardPosition) -> ShardReader {
+    let fetch = Fetch {
+        api: script.clone(),
+        clock: script.clock.clone(),
+        shard: "shardId-0".to_owned(),
+        position,
+        pace: Pace::new(CALLS_PER_SECOND, IDLE_GAP),
+        give_up_after: Duration::from_secs(300),
+        behind: Arc::new(AtomicU64::new(UNKNOWN)),
+    };
+    ShardReader::start(fetch, &Handle::current())
+}
+
+/// Reads to the end: the positions of the records, and after each batch.
+async fn drain(reader: &mut ShardReader) -> Result<(Vec<String>, Vec<String>)> {
+    let (mut sequences, mut afters) = (Vec::new(), Vec::new());
+    while let Some(batch) = poll_fn(|cx| reader.poll_read(cx)).await? {
+        sequences.extend((0..batch.len()).map(|index| batch.position(index)));
+        afters.push(batch.after().to_string());
+    }
+    Ok((sequences, afters))
+}
+
+#[tokio::test]
+async fn a_closed_shard_is_read_to_its_end_and_ends_once() {
+    let script = script([records(&[1, 2], Some("b")), quiet(Some("c")), records(&[3], None)]);
+    let mut reader = open(&script, ShardPosition::TrimHorizon);
+    assert_eq!(reader.millis_behind(), None);
+    let (sequences, afters) = drain(&mut reader).await.unwrap();
+    assert_eq!(sequences, ["1", "2", "3"]);
+    assert_eq!(afters, ["after:2", "after:3"]);
+    assert_eq!(reader.millis_behind(), Some(7));
+    assert!(poll_fn(|cx| reader.poll_read(cx)).await.unwrap().is_none());
+    assert_eq!(*script.iterators.lock().unwrap(), ["trim-horizon"]);
+}
+
+#[tokio::test]
+async fn an_expired_iterator_is_renewed_after_the_last_record() {
+    let script = script([quiet(Some("b")), expired(), records(&[1, 2], Some("c")), expired(), records(&[3], None)]);
+    let (sequences, _) = drain(&mut open(&script, ShardPosition::Time(5))).await.unwrap();
+    assert_eq!(sequences, ["1", "2", "3"]);
+    assert_eq!(*script.iterators.lock().unwrap(), ["at:5", "at:5", "after:2"]);
+}
+
+#[tokio::test]
+async fn iterators_that_are_always_expired_end_in_an_error_and_not_in_a_busy_loop() {
+    let script = script(std::iter::repeat_with(expired).take(10_000));
+    let error = drain(&mut open(&script, ShardPosition::TrimHorizon)).await.unwrap_err().to_string();
+    assert!(error.contains("expired") && error.contains("shardId-0"), "{error}");
+    assert!(script.calls.lock().unwrap().len() < 200);
+}
+
+#[tokio::test]
+async fn throttling_is_waited_out_for_hours_with_the_same_iterator() {
+    let throttles = std::iter::repeat_with(throttled).take(5_000);
+    let script = script(throttles.chain([records(&[1], None)]));
+    let (sequences, _) = drain(&mut open(&script, ShardPosition::TrimHorizon)).await.unwrap();
+    assert_eq!(sequences, ["1"]);
+    assert!(*script.clock.passed.lock().unwrap() > Duration::from_secs(3600));
+    assert_eq!(script.iterators.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn other_failures_are_retried_and_given_up_on_after_the_set_time() {
+    let passing = script([reset(), reset(), records(&[1], None)]);
+    assert_eq!(drain(&mut open(&passing, ShardPosition::TrimHorizon)).await.unwrap().0, ["1"]);
+
+    let lasting = script(std::iter::repeat_with(reset).take(10_000));
+    let error = drain(&mut open(&lasting, ShardPosition::TrimHorizon)).await.unwrap_err();
+    assert_eq!(error.kind(), shardflow::ErrorKind::Source);
+    assert!(error.to_string().contains("connection reset"), "{error}");
+    let passed = *lasting.clock.passed.lock().unwrap();
+    assert!((Duration::from_secs(300)..Duration::from_secs(320)).contains(&passed), "{passed:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_pass_fails_at_once_after_the_records_before_it() {
+    let script = script([records(&[1], Some("b")), Err(failure(Remedy::None, "AccessDeniedException: no"))]);
+    let mut reader = open(&script, ShardPosition::TrimHorizon);
+    assert!(poll_fn(|cx| reader.poll_read(cx)).await.unwrap().is_some());
+    let error = drain(&mut reader).await.unwrap_err().to_string();
+    assert_eq!(error, "could not read shard \"shardId-0\" of stream \"scripted\": AccessDeniedException: no");
+    let again = drain(&mut reader).await.unwrap_err().to_string();
+    assert!(again.contains("its task is gone"), "a failed shard never looks ended: {again}");
+}
+
+#[tokio::test]
+async fn calls_keep_to_the_pace_and_slow_down_while_it_is_quiet() {
+    let script = script([
+        records(&[1], Some("b")),
+        records(&[2], Some("c")),
+        quiet(Some("d")),
+        quiet(Some("e")),
+        records(&[3], Some("f")),
+        quiet(None),
+    ]);
+    drain(&mut open(&script, ShardPosition::TrimHorizon)).await.unwrap();
+    let at: Vec<_> = script.calls.lock().unwrap().iter().map(|(at, _)| at.as_millis()).collect();
+    assert_eq!(at, [0, 200, 400, 700, 1150, 1350]);
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_read_stops_the_calls() {
+    let script = script((0..100).map(|n| records(&[n], Some("next"))));
+    let mut reader = open(&script, ShardPosition::TrimHorizon);
+    // The task runs whenever this one yields: it would make all hundred calls if nothing held it.
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(script.calls.lock().unwrap().len(), WAITING_BATCHES + 1);
+    assert!(poll_fn(|cx| reader.poll_read(cx)).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn dropping_the_reader_ends_its_task() {
+    let script = script(std::iter::repeat_with(|| quiet(Some("next"))).take(1_000_000));
+    let reader = open(&script, ShardPosition::TrimHorizon);
+    tokio::task::yield_now().await;
+    drop(reader);
+    while Arc::strong_count(&script.answers) > 1 {
+        tokio::task::yield_now().await;
+    }
+    assert!(script.answers.lock().unwrap().len() > 900_000);
+}
