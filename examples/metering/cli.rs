@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
-use shardflow::ErrorKind;
+use shardflow::{ErrorKind, JobArgs};
+use shardflow_sources::Start;
 
-use super::config::{RunConfig, SourceSpec, StartSpec};
+use super::config::{RunConfig, SourceSpec};
 use super::workload::Spec;
 
 /// Spans of event time beyond a century are typing errors.
@@ -32,7 +33,7 @@ pub enum Command {
     ///
     /// A file source ends the job when it is read to its end and everything is committed. SIGINT or SIGTERM stops it
     /// after a last commit; the next start with the same --state goes on there, with any number of workers.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Write usage records to files, the same for the same seed.
     Generate(GenerateArgs),
     /// Watch the job survive: an embedded Kinesis, resharding, a SIGKILL, and an audit at the end.
@@ -50,19 +51,10 @@ pub struct RunArgs {
     pub endpoint: Option<String>,
     /// Where to read a stream from at the first start.
     #[arg(long, value_name = "trim-horizon|latest|RFC3339", default_value = "trim-horizon")]
-    pub start: StartSpec,
+    pub start: Start,
     /// Folder for charges/, late/ and rejected/.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Folder for the job's state. One job, one folder.
-    #[arg(long, value_name = "DIR")]
-    pub state: PathBuf,
-    /// Worker threads; one for each core by default.
-    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=256))]
-    pub workers: Option<usize>,
-    /// How often results are committed, in milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = 200, value_parser = clap::value_parser!(u64).range(10..=600_000))]
-    pub epoch_ms: u64,
     /// Length of a window of event time, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(1..=CENTURY_MS))]
     pub window_ms: u64,
@@ -75,9 +67,15 @@ pub struct RunArgs {
     /// How far apart in event time two records of one id count once, in milliseconds; 0 counts them all.
     #[arg(long, value_name = "MS", default_value_t = 86_400_000, value_parser = clap::value_parser!(u64).range(0..=CENTURY_MS))]
     pub dedupe_ms: u64,
+    /// How often results are committed, in milliseconds, 10 and more [default: 200]
+    #[arg(long, value_name = "MS", conflicts_with = "epoch")]
+    pub epoch_ms: Option<u64>,
     /// Where to report latencies to.
     #[arg(long, value_name = "FILE", hide = true)]
     pub report: Option<PathBuf>,
+    /// The engine's own settings.
+    #[command(flatten)]
+    pub job: JobArgs,
 }
 
 impl RunArgs {
@@ -85,15 +83,16 @@ impl RunArgs {
     ///
     /// # Errors
     /// [`Usage`], naming the flags that do not go together.
-    pub fn config(self) -> Result<RunConfig, Usage> {
+    pub fn config(mut self) -> Result<RunConfig, Usage> {
+        let state = self.job.state.clone().ok_or_else(|| Usage("--state DIR is missing".to_owned()))?;
+        self.job.epoch = self.epoch_ms.map(Duration::from_millis).or(self.job.epoch);
         let config = RunConfig {
             source: self.source,
             endpoint: self.endpoint,
             start: self.start,
             out: self.out,
-            state: self.state,
-            workers: self.workers,
-            epoch: Duration::from_millis(self.epoch_ms),
+            state,
+            job: self.job,
             window: Duration::from_millis(self.window_ms),
             lag: Duration::from_millis(self.lag_ms),
             grace: Duration::from_millis(self.grace_ms),
@@ -250,6 +249,7 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shardflow::runtime::JobConfig;
 
     fn refused(args: &[&str]) -> String {
         let error = Cli::try_parse_from([&["metering"], args].concat()).unwrap_err();
@@ -269,11 +269,18 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_manual() {
         let config = run_args(&[]).unwrap();
-        assert_eq!(config.epoch, Duration::from_millis(200));
-        assert_eq!((config.start, config.workers, config.endpoint.clone()), (StartSpec::TrimHorizon, None, None));
+        assert_eq!((config.start, config.endpoint.clone()), (Start::TrimHorizon, None));
+        let job = JobConfig::named("metering").resolve(&config.job).unwrap();
+        assert_eq!((job.epoch, job.state), (Duration::from_millis(200), "s".into()));
         let semantics = config.semantics();
         assert_eq!((semantics.window, semantics.lag), (60_000, 5_000));
         assert_eq!((semantics.grace, semantics.dedupe), (0, 86_400_000));
+    }
+
+    #[test]
+    fn epoch_in_milliseconds_is_the_engines_epoch() {
+        let config = run_args(&["--epoch-ms", "50", "--workers", "3"]).unwrap();
+        assert_eq!((config.job.epoch, config.job.workers), (Some(Duration::from_millis(50)), Some(3)));
     }
 
     #[test]
@@ -285,13 +292,13 @@ mod tests {
     #[test]
     fn wrong_values_are_named_with_their_flag_in_one_line() {
         for (args, expected) in [
-            (&["--workers", "0"][..], "'0' for '--workers <N>'"),
-            (&["--epoch-ms", "9"], "'9' for '--epoch-ms <MS>'"),
+            (&["--workers", "two"][..], "'two' for '--workers <N>'"),
+            (&["--epoch-ms", "1", "--epoch", "1s"], "'--epoch-ms <MS>' cannot be used with '--epoch <DURATION>'"),
             (&["--window-ms", "0"], "'0' for '--window-ms <MS>'"),
             (&["--lag-ms=-1"], "'-1' for '--lag-ms <MS>'"),
             (&["--dedupe-ms", "99999999999999999999"], "--dedupe-ms"),
             (&["--endpoint", "localhost:4567"], "expected http://HOST"),
-            (&["--start", "noon"], "expected trim-horizon, latest or a time"),
+            (&["--start", "noon"], "noon"),
             (&["--colour"], "unexpected argument '--colour'"),
         ] {
             let error = run_args(args).unwrap_err();
@@ -302,7 +309,7 @@ mod tests {
     #[test]
     fn missing_flags_are_all_named() {
         let error = refused(&["run", "--source", "file:x"]);
-        assert!(error.contains("--out <DIR>") && error.contains("--state <DIR>"), "{error}");
+        assert!(error.contains("--out <DIR>"), "{error}");
         assert!(refused(&[]).contains("run, generate, demo"));
         assert!(refused(&["generate", "--late", "2"]).contains("expected a number from 0 to 1"));
         assert!(refused(&["run", "--source", "x"]).contains("expected file:PATH or kinesis:STREAM"));

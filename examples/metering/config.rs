@@ -5,7 +5,8 @@ use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use shardflow::JobArgs;
+use shardflow_sources::Start;
 
 use super::reference::Semantics;
 
@@ -47,50 +48,6 @@ impl fmt::Display for SourceSpec {
     }
 }
 
-/// Where a stream is read from at the job's first start: `trim-horizon`, `latest` or a time by RFC 3339.
-///
-/// # Examples
-/// ```
-/// use shardflow_examples::metering::config::StartSpec;
-/// assert_eq!("latest".parse(), Ok(StartSpec::Latest));
-/// assert!(matches!("2026-11-24T08:00:00Z".parse(), Ok(StartSpec::At(_))));
-/// assert!("yesterday".parse::<StartSpec>().is_err());
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum StartSpec {
-    /// The oldest record that the stream still holds. The default: nothing is skipped silently.
-    #[default]
-    TrimHorizon,
-    /// What is put from now on.
-    Latest,
-    /// The first record that arrived at or after this time.
-    At(Timestamp),
-}
-
-impl FromStr for StartSpec {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "trim-horizon" => Ok(Self::TrimHorizon),
-            "latest" => Ok(Self::Latest),
-            time => time.parse().map(Self::At).map_err(|_| {
-                "expected trim-horizon, latest or a time with its offset, as in 2026-11-24T08:00:00Z".to_owned()
-            }),
-        }
-    }
-}
-
-impl fmt::Display for StartSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TrimHorizon => f.write_str("trim-horizon"),
-            Self::Latest => f.write_str("latest"),
-            Self::At(time) => time.fmt(f),
-        }
-    }
-}
-
 /// Everything the job is told. Made from checked arguments.
 #[derive(Debug, Clone)]
 pub struct RunConfig {
@@ -99,15 +56,13 @@ pub struct RunConfig {
     /// Kinesis' address, where it is not AWS'.
     pub endpoint: Option<String>,
     /// Where the stream is read from at the first start.
-    pub start: StartSpec,
+    pub start: Start,
     /// The folder of `charges/`, `late/` and `rejected/`.
     pub out: PathBuf,
-    /// The folder of the snapshots.
+    /// The folder of the job's state.
     pub state: PathBuf,
-    /// Number of workers; the engine's default where not given.
-    pub workers: Option<usize>,
-    /// Length of an epoch: how often results are committed.
-    pub epoch: Duration,
+    /// The engine's own settings.
+    pub job: JobArgs,
     /// Length of a window of event time.
     pub window: Duration,
     /// How far a split's watermark stays behind its greatest event time.
@@ -150,7 +105,7 @@ impl RunConfig {
         if self.endpoint.is_some() {
             return Err("--endpoint goes with --source kinesis:STREAM only".to_owned());
         }
-        if self.start != StartSpec::TrimHorizon {
+        if self.start != Start::TrimHorizon {
             return Err("--start goes with --source kinesis:STREAM only".to_owned());
         }
         Ok(())
@@ -182,14 +137,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources_and_starts_print_as_they_are_read() {
+    fn sources_print_as_they_are_read() {
         for text in
             ["file:a/b.ndjson", "file:C:/x", "kinesis:usage", "kinesis:arn:aws:kinesis:eu-west-1:1:stream/usage"]
         {
             assert_eq!(text.parse::<SourceSpec>().unwrap().to_string(), text);
-        }
-        for text in ["trim-horizon", "latest", "2026-11-24T08:00:00Z"] {
-            assert_eq!(text.parse::<StartSpec>().unwrap().to_string(), text);
         }
     }
 
@@ -197,9 +149,6 @@ mod tests {
     fn anything_else_is_refused() {
         for text in ["", "file:", "kinesis:", "s3:x", "a.ndjson"] {
             assert!(text.parse::<SourceSpec>().is_err(), "{text}");
-        }
-        for text in ["", "LATEST", "2026-11-24", "2026-11-24T08:00:00"] {
-            assert!(text.parse::<StartSpec>().is_err(), "{text}");
         }
     }
 

@@ -68,7 +68,7 @@ impl Total {
 /// use shardflow::{EventTime, Window};
 /// use shardflow_examples::metering::types::{Charge, Total};
 /// let window = Window::new(EventTime::from_millis(60_000), EventTime::from_millis(120_000));
-/// let charge = Charge::new(&("a-1".into(), "cpu".into()), window, Total { qty: 1 << 64, count: 2, max: 9 });
+/// let charge = Charge::new(("a-1".into(), "cpu".into()), window, Total { qty: 1 << 64, count: 2, max: 9 });
 /// assert_eq!(
 ///     serde_json::to_string(&charge).unwrap_or_default(),
 ///     r#"{"account":"a-1","meter":"cpu","window_start":60000,"window_end":120000,"qty":18446744073709551616,"count":2,"max":9}"#,
@@ -95,10 +95,10 @@ pub struct Charge {
 impl Charge {
     /// The charge of a closed window.
     #[must_use]
-    pub fn new(key: &Key, window: Window, total: Total) -> Self {
+    pub fn new((account, meter): Key, window: Window, total: Total) -> Self {
         Self {
-            account: key.0.clone(),
-            meter: key.1.clone(),
+            account,
+            meter,
             window_start: window.start().as_millis(),
             window_end: window.end().as_millis(),
             qty: total.qty,

@@ -6,7 +6,7 @@
 //! decode advance it, and a record meets the watermark of those before it.
 //! 1. A record that is no usage record is rejected.
 //! 2. It is a duplicate, and dropped, if a record of its account, meter and id was taken whose event time is less than the
-//!    horizon away. Late records take part in this.
+//!    horizon away, and the watermark has not passed that event time plus the horizon. Late records take part in this.
 //! 3. It is late if its window's end plus grace is at or behind the watermark. Otherwise it counts in its window.
 //!
 //! Across files the order is open, so copies of an id must lie in one file, as [`generate`](super::generate) has it.
@@ -98,7 +98,7 @@ impl Reference {
             };
             let watermark = latest.saturating_sub(semantics.lag);
             latest = latest.max(usage.at);
-            if is_copy(&usage, semantics.dedupe, taken) {
+            if is_copy(&usage, watermark, semantics.dedupe, taken) {
                 self.duplicates += 1;
             } else {
                 self.count(usage, semantics, watermark);
@@ -151,13 +151,13 @@ impl Reference {
 
 type Taken = HashMap<(String, String), HashMap<String, u64>>;
 
-fn is_copy(usage: &Usage, horizon: u64, taken: &mut Taken) -> bool {
+fn is_copy(usage: &Usage, watermark: u64, horizon: u64, taken: &mut Taken) -> bool {
     if horizon == 0 {
         return false;
     }
     let ids = taken.entry((usage.account.to_string(), usage.meter.to_string())).or_default();
     match ids.get_mut(usage.id.as_str()) {
-        Some(at) if at.abs_diff(usage.at) < horizon => true,
+        Some(at) if at.abs_diff(usage.at) < horizon && watermark < at.saturating_add(horizon) => true,
         Some(at) => {
             *at = usage.at.max(*at);
             false

@@ -75,6 +75,13 @@ fn late_copy_is_dropped_before_it_is_late() {
 }
 
 #[test]
+fn copy_is_forgotten_when_the_watermark_is_a_horizon_further() {
+    let text = |ahead: u64| [line("1", "a", 1, 0), line("0", "a", 1, ahead), line("1", "a", 1, 0)].concat();
+    let duplicates = |ahead: u64| compute(&SEMANTICS, &[("x.ndjson", text(ahead))]).duplicates;
+    assert_eq!((duplicates(104), duplicates(105)), (1, 0));
+}
+
+#[test]
 fn bad_line_is_rejected_at_its_offset_and_moves_no_time() {
     let far = line("9", "a", 1, LAST_MILLISECOND + 1);
     let text = format!("\r\n{far}{{\r\n{}", line("1", "a", 1, 3));
