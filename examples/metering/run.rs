@@ -1,10 +1,84 @@
-//! Runs the job.
-use super::config::RunConfig;
+//! The job itself: usage in, charges out.
+//!
+//! *Enters*: usage records, from files or from a Kinesis stream. *Leaves*, committed only: charges by window, late records
+//! as they came, rejected records with their reason and place. *Survives a crash*: all of it, in the state folder and in
+//! the output.
 
-/// Runs.
+use std::sync::Arc;
+
+use anyhow::Context;
+use shardflow::{EventTime, Flow, Job, Lag, Summary, init_logging, tumbling};
+use shardflow_sinks::files;
+use shardflow_sources::{Files, Kinesis, Start};
+
+use super::config::{RunConfig, SourceSpec, StartSpec};
+use super::decode::UsageDecoder;
+use super::report::Reporter;
+use super::types::{Charge, Total, Usage};
+
+/// Runs the job to the end of its input, or until it is asked to stop.
 ///
 /// # Errors
-/// Always, until the flow has landed.
+/// What the engine says: settings, state, source or sinks. The last committed epoch stands.
 pub fn run(config: RunConfig) -> anyhow::Result<()> {
-    anyhow::bail!("not yet: {}", config.source)
+    init_logging()?;
+    if let SourceSpec::File(path) = &config.source {
+        // Looked at first, so that a mistyped path leaves no state folder behind.
+        path.metadata().with_context(|| format!("could not read source \"{}\"", path.display()))?;
+    }
+    let reporter = config.report.clone().map(Reporter::new).map(Arc::new);
+    let mut job = Job::named("metering").state(&config.state).epoch(config.epoch);
+    if let Some(workers) = config.workers {
+        job = job.workers(workers);
+    }
+    if let Some(reporter) = &reporter {
+        let reporter = Arc::clone(reporter);
+        job = job.on_commit(move |info| reporter.committed(info.latency));
+    }
+    let measured = reporter.clone();
+    let summary = job.run(move |flow| pipeline(flow, &config, measured.as_deref()))?;
+    if let Some(reporter) = reporter {
+        reporter.finish();
+    }
+    tracing::info!("{}", ending(&summary));
+    Ok(())
+}
+
+fn ending(summary: &Summary) -> &'static str {
+    if summary.input_ended { "the input has ended" } else { "stopped; the next start goes on from here" }
+}
+
+/// What is computed: one charge for each account, meter and window.
+fn pipeline(flow: &Flow<'_>, config: &RunConfig, measured: Option<&Reporter>) {
+    let raw = match &config.source {
+        SourceSpec::File(path) => flow.source("usage", Files::new(path)),
+        SourceSpec::Kinesis(stream) => flow.source("usage", kinesis(stream, config)),
+    };
+    let decoder = measured.map_or_else(UsageDecoder::new, |reporter| UsageDecoder::new().measuring(reporter.puts()));
+    let (usage, rejected) = raw.decode(decoder);
+    rejected.sink("rejected", files(&config.out).prefix("rejected"));
+
+    let keyed = usage
+        .event_time(|usage| EventTime::from_millis(usage.at), Lag::of(config.lag))
+        .key_by(|usage: &Usage| (usage.account.clone(), usage.meter.clone()));
+    let once =
+        if config.dedupe.is_zero() { keyed } else { keyed.dedupe("seen-ids", |usage| usage.id.clone(), config.dedupe) };
+    once.window(tumbling(config.window).grace(config.grace))
+        .late_to("late", files(&config.out).prefix("late"))
+        .fold("minute-totals", Total::default, |total, usage| total.add(usage))
+        .map(|result| Charge::new(&result.key, result.window, result.value))
+        .sink("charges", files(&config.out).prefix("charges"));
+}
+
+fn kinesis(stream: &str, config: &RunConfig) -> Kinesis {
+    let start = match config.start {
+        StartSpec::TrimHorizon => Start::TrimHorizon,
+        StartSpec::Latest => Start::Latest,
+        StartSpec::At(time) => Start::At(time),
+    };
+    let kinesis = Kinesis::stream(stream).start(start);
+    match &config.endpoint {
+        Some(endpoint) => kinesis.endpoint(endpoint),
+        None => kinesis,
+    }
 }
