@@ -1,12 +1,13 @@
-//! The job itself: the pipeline, and how it is run.
+//! The job itself: usage in, charges out.
 //!
-//! In come usage records of a file or a stream, out go charges, late and rejected records, each visible when its epoch is
-//! committed. What survives a crash is the engine's: positions, seen ids, open windows, staged files.
+//! *Enters*: usage records, from files or from a Kinesis stream. *Leaves*, committed only: charges by window, late records
+//! as they came, rejected records with their reason and place. *Survives a crash*: all of it, in the state folder and in
+//! the output.
 
 use std::sync::Arc;
 
-use anyhow::Result;
-use shardflow::{EventTime, Flow, Job, Lag, init_logging, tumbling};
+use anyhow::Context;
+use shardflow::{EventTime, Flow, Job, Lag, Summary, init_logging, tumbling};
 use shardflow_sinks::files;
 use shardflow_sources::{Files, Kinesis};
 
@@ -15,58 +16,61 @@ use super::decode::UsageDecoder;
 use super::report::Reporter;
 use super::types::{Charge, Total, Usage};
 
-/// Describes the job.
-pub fn pipeline(flow: &Flow<'_>, config: &RunConfig, decoder: UsageDecoder) {
-    let out = |folder: &str| files(&config.out).prefix(folder);
+/// Runs the job to the end of its input, or until it is asked to stop.
+///
+/// # Errors
+/// What the engine says: settings, state, source or sinks. The last committed epoch stands.
+pub fn run(config: RunConfig) -> anyhow::Result<()> {
+    init_logging()?;
+    if let SourceSpec::File(path) = &config.source {
+        // Looked at first, so that a mistyped path leaves no state folder behind.
+        path.metadata().with_context(|| format!("could not read source \"{}\"", path.display()))?;
+    }
+    let reporter = config.report.clone().map(Reporter::new).map(Arc::new);
+    let mut job = Job::named("metering").args(config.job.clone());
+    if let Some(reporter) = &reporter {
+        let reporter = Arc::clone(reporter);
+        job = job.on_commit(move |info| reporter.committed(info.latency));
+    }
+    let measured = reporter.clone();
+    let summary = job.run(move |flow| pipeline(flow, &config, measured.as_deref()))?;
+    if let Some(reporter) = reporter {
+        reporter.finish();
+    }
+    tracing::info!("{}", ending(&summary));
+    Ok(())
+}
+
+fn ending(summary: &Summary) -> &'static str {
+    if summary.input_ended { "the input has ended" } else { "stopped; the next start goes on from here" }
+}
+
+/// What is computed: one charge for each account, meter and window.
+fn pipeline(flow: &Flow<'_>, config: &RunConfig, measured: Option<&Reporter>) {
     let raw = match &config.source {
         SourceSpec::File(path) => flow.source("usage", Files::new(path)),
         SourceSpec::Kinesis(stream) => flow.source("usage", kinesis(stream, config)),
     };
+    let decoder = measured.map_or_else(UsageDecoder::new, |reporter| UsageDecoder::new().measuring(reporter.puts()));
     let (usage, rejected) = raw.decode(decoder);
-    rejected.sink("rejected", out("rejected"));
+    rejected.sink("rejected", files(&config.out).prefix("rejected"));
 
-    let usage = usage.event_time(|usage| EventTime::from_millis(usage.at), Lag::of(config.lag)).key_by(Usage::key);
-    let unique =
-        if config.dedupe.is_zero() { usage } else { usage.dedupe("seen-ids", |usage| usage.id.clone(), config.dedupe) };
-    unique
-        .window(tumbling(config.window).grace(config.grace))
-        .late_to("late", out("late"))
-        .fold("minute-totals", Total::default, Total::add)
-        .map(|closed| Charge::new(closed.key, closed.window, closed.value))
-        .sink("charges", out("charges"));
+    let keyed = usage
+        .event_time(|usage| EventTime::from_millis(usage.at), Lag::of(config.lag))
+        .key_by(|usage: &Usage| (usage.account.clone(), usage.meter.clone()));
+    let once =
+        if config.dedupe.is_zero() { keyed } else { keyed.dedupe("seen-ids", |usage| usage.id.clone(), config.dedupe) };
+    once.window(tumbling(config.window).grace(config.grace))
+        .late_to("late", files(&config.out).prefix("late"))
+        .fold("minute-totals", Total::default, |total, usage| total.add(usage))
+        .map(|result| Charge::new(result.key, result.window, result.value))
+        .sink("charges", files(&config.out).prefix("charges"));
 }
 
 fn kinesis(stream: &str, config: &RunConfig) -> Kinesis {
-    let source = Kinesis::stream(stream).start(config.start);
+    let kinesis = Kinesis::stream(stream).start(config.start);
     match &config.endpoint {
-        Some(endpoint) => source.endpoint(endpoint),
-        None => source,
+        Some(endpoint) => kinesis.endpoint(endpoint),
+        None => kinesis,
     }
-}
-
-/// Runs the job until its input ends, or until SIGINT or SIGTERM, after a last commit either way.
-///
-/// # Errors
-/// Settings, state, sources or sinks that fail; see [`Job::run`].
-pub fn run(config: RunConfig) -> Result<()> {
-    init_logging()?;
-    let reporter = config.report.clone().map(|path| Arc::new(Reporter::new(path)));
-    let mut job = Job::named("metering").args(config.job.clone());
-    if let Some(reporter) = reporter.clone() {
-        job = job.on_commit(move |info| reporter.committed(info.latency));
-    }
-    let puts = reporter.as_ref().map(|reporter| reporter.puts());
-    let ended = job.run(move |flow| {
-        let decoder = UsageDecoder::new();
-        let decoder = match &puts {
-            Some(puts) => decoder.measuring(puts.clone()),
-            None => decoder,
-        };
-        pipeline(flow, &config, decoder);
-    });
-    if let Some(reporter) = reporter {
-        reporter.finish();
-    }
-    ended?;
-    Ok(())
 }

@@ -27,10 +27,10 @@ pub struct CommitInfo<'a> {
     pub epoch: Epoch,
     /// This start's number.
     pub incarnation: Incarnation,
-    /// Records read by this start and committed.
+    /// Records read by this start and committed so far.
     pub records: u64,
-    /// From when a record was read to when its epoch was committed and visible, in microseconds; one count a record of
-    /// this start.
+    /// From when a record was read to when its epoch was committed and visible, in microseconds; one count for each record
+    /// of this commit.
     pub latency: &'a Histogram<u64>,
 }
 
@@ -187,6 +187,7 @@ impl CommitThread {
 
     fn report(&mut self, through: Epoch, started: Instant, reads: &[(Instant, u64)]) {
         let now = self.context.now();
+        self.latency.reset();
         for (at, records) in reads {
             let micros = u64::try_from(now.saturating_duration_since(*at).as_micros()).unwrap_or(u64::MAX);
             self.latency.saturating_record_n(micros.max(1), *records);
