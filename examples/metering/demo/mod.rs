@@ -79,6 +79,8 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
             result = interrupted() => result,
         }
     });
+    // An audit that is being computed cannot be cancelled, and must not hold up a Ctrl-C.
+    runtime.shutdown_background();
     place.close(result)
 }
 
