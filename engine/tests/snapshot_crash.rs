@@ -1,6 +1,8 @@
 //! A process that commits in a loop is killed at random, again and again: what a commit returned for is never lost, and
 //! what is found is exactly one epoch.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail as tests do")]
+
 mod snapshot_support;
 
 use std::collections::BTreeMap;
@@ -47,7 +49,7 @@ fn crash_child() {
     let folder = std::env::var("CRASH_FOLDER").unwrap();
     #[cfg(feature = "failpoints")]
     if let Ok(point) = std::env::var("CRASH_POINT") {
-        let after = std::env::var("CRASH_AFTER").unwrap().parse().unwrap();
+        let after: u64 = std::env::var("CRASH_AFTER").unwrap().parse().unwrap();
         let hits = std::sync::atomic::AtomicU64::new(0);
         let die = move || {
             if hits.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == after {

@@ -3,6 +3,8 @@
 //! RocksDB is C++, and what it does with damaged bytes could be worse than an error. So the cases run in child processes,
 //! and one that aborts or hangs fails the test with the name of the case.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail as tests do")]
+
 mod snapshot_support;
 
 use std::collections::BTreeMap;

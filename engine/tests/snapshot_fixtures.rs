@@ -1,5 +1,7 @@
 //! State that version 1 wrote stays readable. The fixtures are written once a format version and never again.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail as tests do")]
+
 mod snapshot_support;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! The store as the runtime sees it: commit, kill, restore, fold, refuse.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail as tests do")]
+
 mod snapshot_support;
 
 use std::fs;

@@ -190,7 +190,7 @@ fn seen_ids_a_second() {
             for (group, fingerprint, at) in batch {
                 assert_eq!(seen.check_and_insert(group, fingerprint, at), expected);
             }
-            if batch[0].2.as_millis() % 160 == 0 {
+            if batch[0].2.as_millis().is_multiple_of(160) {
                 let begun = std::time::Instant::now();
                 let mut changes = ChangelogWriter::new();
                 seen.drain_changes(Epoch::new(batch[0].2.as_millis()), 0, Table(0), &mut changes);
