@@ -237,10 +237,12 @@ impl<T: 'static> EventTimeOperator<T> {
         Ok(())
     }
 
+    /// `open` is behind only at the beginning, before the source has left epoch 0 for the job's first.
     fn downgrade(&mut self, open: Epoch) {
         if let Some((data, control)) = &mut self.held {
-            data.downgrade(&Time::new(open.number(), self.reached.as_millis()));
-            control.downgrade(&Time::new(open.number(), 0));
+            let epoch = open.number().max(data.time().outer);
+            data.downgrade(&Time::new(epoch, self.reached.as_millis()));
+            control.downgrade(&Time::new(epoch, 0));
         }
     }
 

@@ -129,6 +129,14 @@ impl CommitThread {
                 break;
             }
         }
+        self.close()
+    }
+
+    /// Tells the sinks that the job has come to its end, and that its writers are gone.
+    fn close(&mut self) -> Result<()> {
+        for (step, committer) in &mut self.committers {
+            committer.close().map_err(|error| error.in_step(step.as_str()))?;
+        }
         Ok(())
     }
 

@@ -52,10 +52,7 @@ pub(super) struct Overlay<'a, 'v> {
 }
 
 impl<'a, 'v> Overlay<'a, 'v> {
-    pub(super) fn new(
-        changes: Vec<Addressed<'a>>,
-        visit: &'v mut Visit<'v>,
-    ) -> Self {
+    pub(super) fn new(changes: Vec<Addressed<'a>>, visit: &'v mut Visit<'v>) -> Self {
         Self { changes: changes.into_iter().peekable(), visit }
     }
 

@@ -22,24 +22,14 @@ impl Store {
     ///
     /// # Errors
     /// The snapshot is damaged, or what `visit` returns. Part of the entries may have been visited then.
-    pub fn restore(
-        &self,
-        step: &StepName,
-        groups: Range<u16>,
-        visit: &mut Visit<'_>,
-    ) -> Result<()> {
+    pub fn restore(&self, step: &StepName, groups: Range<u16>, visit: &mut Visit<'_>) -> Result<()> {
         self.restore_step(step, &groups, visit).map_err(|error| {
             let message = format!("could not restore step \"{step}\"");
             Error::new(error.kind(), message).caused_by(error)
         })
     }
 
-    fn restore_step(
-        &self,
-        step: &StepName,
-        groups: &Range<u16>,
-        visit: &mut Visit<'_>,
-    ) -> Result<()> {
+    fn restore_step(&self, step: &StepName, groups: &Range<u16>, visit: &mut Visit<'_>) -> Result<()> {
         let _reading = self.base.read().unwrap_or_else(PoisonError::into_inner);
         let (id, places) = {
             let inner = self.inner();

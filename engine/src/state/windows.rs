@@ -357,4 +357,36 @@ mod tests {
         backwards[15] = 1;
         assert!(restore(&backwards).contains("ends before it starts"));
     }
+
+    /// Run with `cargo test --release --workspace --lib window_records_a_second -- --ignored --nocapture`.
+    #[test]
+    #[ignore = "a measurement"]
+    fn window_records_a_second() {
+        const COUNT: u64 = 20_000_000;
+        let mut key = (String::new(), "requests".to_owned());
+        let mut state = WindowState::<(String, String), [u64; 3]>::new();
+        let (start, mut drained, mut fired) = (std::time::Instant::now(), Duration::ZERO, 0);
+        let pick = |number: u64| (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize % 50_000;
+        for number in 0..COUNT {
+            // A record's key was just decoded: it is in the cache, the map's copy is not.
+            let at = pick(number);
+            key.0.clear();
+            key.0.push_str("account-");
+            (0..5).for_each(|place| key.0.push(char::from(b'0' + (at / 10_usize.pow(place) % 10) as u8)));
+            let minute = EventTime::from_millis(number / 5_000_000 * 60_000);
+            let window = Window::new(minute, minute.plus(Duration::from_secs(60)));
+            let total = state.upsert(window, at as u64, group(at as u8), &key, || [0; 3]);
+            *total = [total[0] + number % 7, total[1] + 1, total[2].max(number % 7)];
+            if number % 400_000 == 0 {
+                let begun = std::time::Instant::now();
+                let mut changes = ChangelogWriter::new();
+                fired += state.fire_through(minute, Duration::ZERO).len();
+                state.drain_changes(Table(0), &mut changes).unwrap();
+                assert!(changes.finish().is_some());
+                drained += begun.elapsed();
+            }
+        }
+        let rate = COUNT as f64 / start.elapsed().as_secs_f64() / 1e6;
+        println!("{rate:.2} M records/s into {fired} + 1 windows, {} ms of it in drains", drained.as_millis());
+    }
 }

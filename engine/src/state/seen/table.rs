@@ -71,6 +71,11 @@ impl SortedTable {
         ((u128::from(high) * self.homes as u128) >> 64) as usize
     }
 
+    /// Reads the slot where a search for `fingerprint` begins.
+    pub(super) fn peek(&self, fingerprint: u128) -> u64 {
+        self.slots.get(self.home((fingerprint >> 64) as u64)).map_or(0, |entry| entry.at)
+    }
+
     pub(super) fn find(&mut self, fingerprint: u128) -> Found<'_> {
         let wanted = Entry::new(fingerprint, 0);
         let home = self.home(wanted.high);
@@ -81,12 +86,9 @@ impl SortedTable {
             }
             place += 1;
         }
-        // A vacant slot cannot pass for fingerprint 0.
-        match self.slots.get_mut(place) {
-            Some(entry) if !entry.is_vacant() && entry.high == wanted.high && entry.low == wanted.low => {
-                // Borrowed anew: the borrow of this arm would otherwise last into the other.
-            }
-            _ => return Found::Place(place),
+        let found = |entry: &Entry| !entry.is_vacant() && (entry.high, entry.low) == (wanted.high, wanted.low);
+        if !self.slots.get(place).is_some_and(found) {
+            return Found::Place(place);
         }
         self.slots.get_mut(place).map_or(Found::Place(place), Found::Entry)
     }
