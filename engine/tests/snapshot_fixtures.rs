@@ -112,7 +112,7 @@ fn entries_of_version_1_are_the_types_that_they_were() {
     let number = |at: usize| u64::from_le_bytes(entry[at..at + 8].try_into().unwrap());
     let fingerprint = u128::from(number(0)) << 64 | u128::from(number(8));
     let at = EventTime::from_millis(number(16));
-    assert_eq!(seen.check_and_insert(change.group, fingerprint, at), Seen::Duplicate);
+    assert_eq!(seen.check_and_insert(change.group, fingerprint, at, EventTime::MIN), Seen::Duplicate);
 }
 
 #[test]

@@ -24,12 +24,7 @@ impl<'scope, K: Key, T: Record> KeyedStream<'scope, K, T> {
     /// A record is dropped when one with the same key and id was accepted before it, less than `horizon` away in event
     /// time, and its split's watermark has not passed that one's event time plus `horizon`. State: 24 bytes an id in
     /// memory, until the watermark has passed its event time plus `horizon`.
-    pub fn dedupe<I: Key>(
-        self,
-        name: &str,
-        id: impl Fn(&T) -> I + Send + Sync + 'static,
-        horizon: Duration,
-    ) -> Self {
+    pub fn dedupe<I: Key>(self, name: &str, id: impl Fn(&T) -> I + Send + Sync + 'static, horizon: Duration) -> Self {
         let inner = &self.inner;
         let step = inner.register(name, "dedupe");
         let write_id = move |record: &T, bytes: &mut Vec<u8>| codec::encode_into(&id(record), bytes);

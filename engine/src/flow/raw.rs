@@ -61,11 +61,7 @@ impl<'scope, T: Clone + Send + Sync + 'static> Untimed<'scope, T> {
     }
 
     /// Gives each record its event time, and lets time move as far as the slowest split allows, less `lag`.
-    pub fn event_time(
-        self,
-        extract: impl Fn(&T) -> EventTime + Send + Sync + 'static,
-        lag: Lag,
-    ) -> Stream<'scope, T> {
+    pub fn event_time(self, extract: impl Fn(&T) -> EventTime + Send + Sync + 'static, lag: Lag) -> Stream<'scope, T> {
         let Origin { step, hub } = self.origin;
         let context = &self.inner.context;
         let (events, control) = operators::event_time(context, &step, hub, self.stream, Box::new(extract), lag);

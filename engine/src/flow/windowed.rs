@@ -58,7 +58,10 @@ impl<'scope, K: Key, T: Record> OnTime<'scope, K, T> {
         empty: impl Fn() -> A + Send + Sync + 'static,
         add: impl Fn(&mut A, &T) + Send + Sync + 'static,
     ) -> Stream<'scope, WindowResult<K, A>> {
-        self.build(name, Fold { empty: Box::new(empty), add: Box::new(add), finish: Box::new(|accumulator| accumulator) })
+        self.build(
+            name,
+            Fold { empty: Box::new(empty), add: Box::new(add), finish: Box::new(|accumulator| accumulator) },
+        )
     }
 
     /// Folds by a built-in or a user's [`Aggregate`].
@@ -126,7 +129,11 @@ impl<'scope, K: Key, T: Record> OnTime<'scope, K, T> {
         self.aggregate(name, aggregate::distinct(value))
     }
 
-    fn build<A: State, V: Clone + 'static>(self, name: &str, fold: Fold<A, T, V>) -> Stream<'scope, WindowResult<K, V>> {
+    fn build<A: State, V: Clone + 'static>(
+        self,
+        name: &str,
+        fold: Fold<A, T, V>,
+    ) -> Stream<'scope, WindowResult<K, V>> {
         let Self { windowed: Windowed { inner, stream, exchanged, spec }, take_late } = self;
         let step = inner.register(name, "window");
         let built = spec.and_then(|spec| {

@@ -101,7 +101,10 @@ mod tests {
         let (good, bad) = decode_batch(&lines(), &"shard-0".into(), &batch);
         assert_eq!(good, ["good"]);
         assert_eq!(bad.len(), 1);
-        assert_eq!((bad[0].raw.as_str(), bad[0].split.as_str(), bad[0].position.as_str()), ("b\u{fffd}d", "shard-0", "12"));
+        assert_eq!(
+            (bad[0].raw.as_str(), bad[0].split.as_str(), bad[0].position.as_str()),
+            ("b\u{fffd}d", "shard-0", "12")
+        );
     }
 
     #[test]

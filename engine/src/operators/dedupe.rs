@@ -8,20 +8,23 @@ use std::time::Duration;
 
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 
+use super::Flowing;
 use super::context::JobContext;
 use super::control::Control;
 use super::key_by::Keyed;
 use super::stateful::{EpochLogic, Made, Outputs, stateful};
-use super::Flowing;
 use crate::error::Result;
 use crate::metrics::{SetAsideMetrics, SnapshotMetrics, StateMetrics};
 use crate::state::changelog::{ChangelogWriter, Table};
 use crate::state::codec;
 use crate::state::seen::{Fingerprints, Seen, SeenIds};
-use crate::vocabulary::{Epoch, EventTime, Key, Record, StepName};
+use crate::vocabulary::{Epoch, Event, EventTime, Key, KeyGroup, Record, StepName};
 
 /// Accepted ids.
 const SEEN: Table = Table(0);
+
+/// So many ids are looked up ahead: with millions of ids each look-up waits for main memory, and these wait together.
+const LOOK_AHEAD: usize = 32;
 
 /// Reads a record's id, as bytes appended to a buffer.
 pub(crate) type WriteId<T> = Box<dyn Fn(&T, &mut Vec<u8>) -> Result<()> + Send + Sync>;
@@ -60,6 +63,7 @@ pub(crate) fn dedupe<'scope, K: Key, T: Record>(
         fingerprints: Fingerprints::new(&context.secret),
         key_bytes: Vec::new(),
         id_bytes: Vec::new(),
+        fingerprints_at_hand: Vec::new(),
         metrics: StateMetrics::register(&name, worker),
         changed: SnapshotMetrics::register().keys,
         duplicates: SetAsideMetrics::register(&name).duplicates,
@@ -83,6 +87,7 @@ struct DedupeLogic<K, T> {
     /// Key and id of the record at hand.
     key_bytes: Vec<u8>,
     id_bytes: Vec<u8>,
+    fingerprints_at_hand: Vec<(KeyGroup, u128)>,
     metrics: StateMetrics,
     changed: metrics::Histogram,
     duplicates: metrics::Counter,
@@ -107,13 +112,24 @@ impl<K: Key, T: Record> EpochLogic for DedupeLogic<K, T> {
     fn batch(&mut self, records: Vec<Keyed<K, T>>, made: &mut Made<Keyed<K, T>, ()>) -> Result<()> {
         let count = records.len();
         made.out.reserve(count);
-        for keyed in records {
-            let group = self.context.groups.group_of(keyed.hash);
-            let fingerprint = self.fingerprint(&keyed)?;
-            if self.seen.check_and_insert(group, fingerprint, keyed.event.at) == Seen::First {
-                made.out.push(keyed);
+        let mut fingerprints = std::mem::take(&mut self.fingerprints_at_hand);
+        let mut records = records.into_iter();
+        while records.len() > 0 {
+            fingerprints.clear();
+            for keyed in records.as_slice().iter().take(LOOK_AHEAD) {
+                let group = self.context.groups.group_of(keyed.hash);
+                let fingerprint = self.fingerprint(keyed)?;
+                self.seen.prefetch(group, fingerprint);
+                fingerprints.push((group, fingerprint));
+            }
+            for ((group, fingerprint), keyed) in fingerprints.iter().zip(records.by_ref()) {
+                let Event { at, watermark, .. } = keyed.event;
+                if self.seen.check_and_insert(*group, *fingerprint, at, watermark) == Seen::First {
+                    made.out.push(keyed);
+                }
             }
         }
+        self.fingerprints_at_hand = fingerprints;
         self.duplicates.increment(count.saturating_sub(made.out.len()) as u64);
         Ok(())
     }

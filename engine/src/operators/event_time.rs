@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::channels::pushers::Output;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -19,7 +18,7 @@ use super::control::Control;
 use super::guard::guarded;
 use super::hub::SourceHub;
 use super::source::{SPLITS, SPLITS_GROUP};
-use super::{Flowing, SplitMessage, Time};
+use super::{Flowing, Port, SplitMessage, Time};
 use crate::error::Result;
 use crate::event_time::{Lag, SplitClock};
 use crate::metrics::SplitMetrics;
@@ -119,7 +118,7 @@ impl<T: 'static> EventTimeOperator<T> {
         worker: u32,
         hub: Arc<SourceHub>,
         held: (Capability<Time>, Capability<Time>),
-        (data, control): (Output<Time, Vec<Event<T>>>, Output<Time, Vec<Control>>),
+        (data, control): (Port<Event<T>>, Port<Control>),
         extract: Extract<T>,
         lag: Lag,
     ) -> Self {
@@ -172,7 +171,13 @@ impl<T: 'static> EventTimeOperator<T> {
                 let clock = SplitClock::starting_at(EventTime::MIN, self.lag);
                 let metrics = SplitMetrics::register(&self.source, split);
                 // Idle until its first record: `wake` below gives it the watermark it starts with.
-                self.clocks.entry(Arc::clone(split)).or_insert(Clocked { clock, metrics, idle: true, changed: false, unpublished: false })
+                self.clocks.entry(Arc::clone(split)).or_insert(Clocked {
+                    clock,
+                    metrics,
+                    idle: true,
+                    changed: false,
+                    unpublished: false,
+                })
             }
         };
         if std::mem::take(&mut clocked.idle) {

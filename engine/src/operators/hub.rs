@@ -140,10 +140,22 @@ impl SourceHub {
     }
 
     /// Finds splits and deals them out until the source is complete. A failure fails the job.
-    pub(crate) async fn run(self: Arc<Self>, context: Arc<JobContext>, enumerator: Box<dyn Enumerator>, known: KnownSplits) {
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        context: Arc<JobContext>,
+        enumerator: Box<dyn Enumerator>,
+        known: KnownSplits,
+    ) {
         let Some(ended) = lock(&self.receiver).take() else { return };
         let load = vec![0; self.inboxes.len()];
-        let dealer = Dealer { hub: &self, enumerator, lineage: Lineage::restore(known), ended, load, unretired: BTreeSet::new() };
+        let dealer = Dealer {
+            hub: &self,
+            enumerator,
+            lineage: Lineage::restore(known),
+            ended,
+            load,
+            unretired: BTreeSet::new(),
+        };
         if let Err(error) = dealer.run().await {
             context.fail(error.in_step(self.step.as_str()));
         }
@@ -186,8 +198,8 @@ impl Dealer<'_> {
         }
     }
 
-    /// Has the first worker store newly found splits. Gives the epoch before the one that stores them: a split is read
-    /// only in an epoch that knows where all others begin.
+    /// Has the first worker store newly found splits. Gives the epoch that stores them: a split is read only in a later
+    /// one, which knows where all others begin, and whose record of the split cannot be taken for the older.
     async fn register(&mut self, splits: Vec<(SplitId, SplitRecord)>) -> Option<Epoch> {
         if splits.is_empty() {
             return None;
@@ -196,7 +208,7 @@ impl Dealer<'_> {
         self.hub.send(0, HubMessage::Register { splits, stored_in: sender });
         // An error means that the worker is gone, and the job with it.
         let epoch = stored_in.await.ok()?;
-        Some(Epoch::new(epoch.number().saturating_sub(1)))
+        Some(epoch)
     }
 
     /// Opens every split whose parents have ended, on the worker with the fewest.

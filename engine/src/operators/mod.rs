@@ -40,11 +40,14 @@ pub(crate) use sink::{Unpack, by_value, from_splits, sink};
 pub(crate) use source::source;
 pub(crate) use split_message::SplitMessage;
 pub(crate) use stateless::{nothing, per_batch, split, unary};
-pub(crate) use window::{Fold, WindowStep, window};
 pub use window::WindowResult;
+pub(crate) use window::{Fold, WindowStep, window};
 
 /// The timestamp of the streaming region: (epoch, event time in milliseconds).
 pub(crate) type Time = Product<u64, u64>;
+
+/// One end of an operator, before containers are built for it.
+type Port<D> = timely::dataflow::channels::pushers::Output<Time, Vec<D>>;
 
 /// A stream of the streaming region.
 pub(crate) type Flowing<'scope, D> = Stream<'scope, Time, Vec<D>>;

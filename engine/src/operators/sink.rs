@@ -24,7 +24,10 @@ pub(crate) fn by_value<T: 'static>(events: Vec<Event<T>>, writer: &mut dyn SinkW
 }
 
 /// Stages the records of an untimed stream.
-pub(crate) fn from_splits<T: 'static>(messages: Vec<SplitMessage<Vec<T>>>, writer: &mut dyn SinkWriter<T>) -> Result<()> {
+pub(crate) fn from_splits<T: 'static>(
+    messages: Vec<SplitMessage<Vec<T>>>,
+    writer: &mut dyn SinkWriter<T>,
+) -> Result<()> {
     for message in messages {
         if let SplitMessage::Records { batch, .. } = message {
             batch.iter().try_for_each(|record| writer.stage(record))?;

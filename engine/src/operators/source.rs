@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
-use timely::dataflow::channels::pushers::Output;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -20,8 +19,9 @@ use super::context::JobContext;
 use super::control::Control;
 use super::guard::guarded;
 use super::hub::{HubMessage, OpenedSplit, SourceHub};
-use super::{Flowing, SplitMessage, Time};
+use super::{Flowing, Port, SplitMessage, Time};
 use crate::error::Result;
+use crate::metrics::SplitMetrics;
 use crate::source::{RawBatch, Reader, SplitRecord, SplitStatus};
 use crate::state::changelog::{ChangelogWriter, Table};
 use crate::state::codec;
@@ -66,7 +66,15 @@ pub(crate) fn source<'scope>(
         let data_capability = capabilities.pop();
         // A plan has no hub: its operator is never run.
         let mut operator = hub.zip(data_capability.zip(control_capability)).map(|(hub, held)| {
-            SourceOperator::new(Arc::clone(&context), step.clone(), hub, worker, held, (data, control), (activator, sync))
+            SourceOperator::new(
+                Arc::clone(&context),
+                step.clone(),
+                hub,
+                worker,
+                held,
+                (data, control),
+                (activator, sync),
+            )
         });
         move |_frontiers| {
             guarded(&context, step.as_str(), || operator.as_mut().map_or(Ok(()), SourceOperator::activate));
@@ -96,6 +104,7 @@ struct OpenSplit {
     reader: Option<Box<dyn Reader>>,
     after: Option<Epoch>,
     waker: Arc<SplitWaker>,
+    metrics: SplitMetrics,
     /// Since when the reader has had nothing.
     silent_since: Option<Instant>,
     idle: bool,
@@ -129,7 +138,7 @@ impl SourceOperator {
         hub: Arc<SourceHub>,
         worker: usize,
         held: (Capability<Time>, Capability<Time>),
-        (data, control): (Output<Time, Vec<SplitMessage<RawBatch>>>, Output<Time, Vec<Control>>),
+        (data, control): (Port<SplitMessage<RawBatch>>, Port<Control>),
         (activator, sync): (Activator, SyncActivator),
     ) -> Self {
         let epoch = context.first_epoch;
@@ -211,6 +220,7 @@ impl SourceOperator {
     fn open(&mut self, OpenedSplit { split, record, reader, after }: OpenedSplit) {
         let waker = SplitWaker { ready: AtomicBool::new(true), operator: self.sync.clone() };
         self.splits.push(OpenSplit {
+            metrics: SplitMetrics::register(&self.step, &split),
             id: Arc::new(split),
             record,
             reader: Some(reader),
@@ -274,6 +284,9 @@ impl SourceOperator {
             Poll::Ready(Err(error)) => return Err(error),
             Poll::Ready(Ok(Some(batch))) => {
                 split.record.position = batch.after().clone();
+                if let Some(millis) = reader.millis_behind() {
+                    split.metrics.behind(millis);
+                }
                 split.waker.ready.store(true, Ordering::SeqCst);
                 SplitMessage::Records { split: id, batch }
             }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::ParallelizationContract;
-use timely::dataflow::channels::pushers::Output;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::{Capability, InputCapability};
@@ -18,7 +17,7 @@ use timely::progress::frontier::MutableAntichain;
 use super::context::JobContext;
 use super::control::Control;
 use super::guard::guarded;
-use super::{Flowing, Time};
+use super::{Flowing, Port, Time};
 use crate::error::Result;
 use crate::metrics::{StashMetrics, StepMetrics};
 use crate::vocabulary::{Epoch, EventTime, StepName};
@@ -79,7 +78,8 @@ where
     let context = Arc::clone(context);
     let step = step.clone();
     builder.build(move |capabilities| {
-        let mut operator = StatefulOperator::new(&context, &step, worker, logic, capabilities, (out, side, control), keyed);
+        let mut operator =
+            StatefulOperator::new(&context, &step, worker, logic, capabilities, (out, side, control), keyed);
         move |frontiers| {
             guarded(&context, step.as_str(), || {
                 let mut outcome = Ok(());
@@ -130,7 +130,7 @@ impl<L: EpochLogic> StatefulOperator<L> {
         worker: usize,
         logic: L,
         capabilities: Vec<Capability<Time>>,
-        (out, side, control): (Output<Time, Vec<L::Out>>, Output<Time, Vec<L::Side>>, Output<Time, Vec<Control>>),
+        (out, side, control): (Port<L::Out>, Port<L::Side>, Port<Control>),
         keyed: bool,
     ) -> Self {
         let mut capabilities = capabilities.into_iter();

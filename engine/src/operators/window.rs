@@ -7,17 +7,17 @@ use std::sync::Arc;
 
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 
+use super::Flowing;
 use super::context::JobContext;
 use super::control::Control;
 use super::key_by::Keyed;
 use super::stateful::{EpochLogic, Made, Outputs, stateful};
-use super::Flowing;
 use crate::error::Result;
 use crate::exchange::stable_hash;
 use crate::metrics::{SetAsideMetrics, SnapshotMetrics, StateMetrics};
+use crate::state::WindowState;
 use crate::state::changelog::{ChangelogWriter, Table};
 use crate::state::codec;
-use crate::state::WindowState;
 use crate::vocabulary::{Epoch, Event, EventTime, Key, KeyGroup, Record, State, StepName, Window};
 use crate::window::WindowSpec;
 
@@ -51,6 +51,9 @@ pub(crate) struct Fold<A, T, V> {
     pub(crate) finish: Finish<A, V>,
 }
 
+/// Results, late records and control parts.
+type WindowOutputs<'scope, K, T, V> = Outputs<'scope, Event<WindowResult<K, V>>, Event<T>>;
+
 /// What a window step is made of.
 pub(crate) struct WindowStep<A, T, V> {
     pub(crate) name: StepName,
@@ -69,7 +72,7 @@ pub(crate) fn window<'scope, K: Key, T: Record, A: State, V: Clone + 'static>(
     worker: usize,
     stream: Flowing<'scope, Keyed<K, T>>,
     step: WindowStep<A, T, V>,
-) -> Result<Outputs<'scope, Event<WindowResult<K, V>>, Event<T>>> {
+) -> Result<WindowOutputs<'scope, K, T, V>> {
     let WindowStep { name, spec, fold, exchanged } = step;
     let logic: WindowLogic<K, T, A, V> = WindowLogic::restore(context, worker, &name, spec, fold)?;
     if exchanged {

@@ -52,6 +52,9 @@ pub(super) struct Attempt<'a> {
     pub(super) progress: &'a AtomicBool,
 }
 
+/// The sources as their operators see them.
+type Hubs = HashMap<StepName, Arc<SourceHub>>;
+
 /// A source that is open and not yet running.
 struct OpenSource {
     step: StepName,
@@ -141,7 +144,7 @@ impl Attempt<'_> {
         recovered: &Recovered,
         groups: KeyGroups,
         runtime: &Runtime,
-    ) -> Result<(HashMap<StepName, Arc<SourceHub>>, Vec<OpenSource>)> {
+    ) -> Result<(Hubs, Vec<OpenSource>)> {
         let mut hubs = HashMap::new();
         let mut sources = Vec::new();
         for (step, source) in &plan.sources {
@@ -218,7 +221,9 @@ where
     F: FnOnce() + Send + 'scope,
 {
     let spawned = thread::Builder::new().name(format!("shardflow-{name}")).spawn_scoped(scope, body);
-    spawned.map(|_handle| ()).map_err(|error| Error::internal(format!("could not start the {name} thread")).caused_by(error))
+    spawned
+        .map(|_handle| ())
+        .map_err(|error| Error::internal(format!("could not start the {name} thread")).caused_by(error))
 }
 
 /// Runs a thread's body; an error or a panic fails the job.
@@ -258,7 +263,8 @@ fn restore_watermarks(store: &Store, step: &StepName, groups: KeyGroups) -> Resu
 }
 
 fn split_id(key: &[u8]) -> Result<SplitId> {
-    let text = std::str::from_utf8(key).map_err(|error| Error::state("a stored split name is damaged").caused_by(error))?;
+    let text =
+        std::str::from_utf8(key).map_err(|error| Error::state("a stored split name is damaged").caused_by(error))?;
     Ok(SplitId::new(text))
 }
 

@@ -88,8 +88,9 @@ impl CommitThread {
         on_commit: Option<OnCommit>,
         fold: Sender<()>,
     ) -> Result<Self> {
-        // Three digits, like every latency that is reported.
-        let latency = Histogram::new(3).map_err(|error| Error::internal("could not make a histogram").caused_by(error))?;
+        // Microseconds up to an hour, in three digits; longer ones count as an hour.
+        let latency = Histogram::new_with_bounds(1, 3_600_000_000, 3)
+            .map_err(|error| Error::internal("could not make a histogram").caused_by(error))?;
         Ok(Self {
             context: Arc::clone(context),
             store: Arc::clone(store),
@@ -168,7 +169,8 @@ impl CommitThread {
             flush().map_err(|error| error.in_step(step.as_str()))?;
         }
         let changes = std::mem::take(&mut parts.changes);
-        let handles = parts.staged.iter().flat_map(|(step, staged)| staged.iter().map(|one| (step.clone(), one.clone())));
+        let handles =
+            parts.staged.iter().flat_map(|(step, staged)| staged.iter().map(|one| (step.clone(), one.clone())));
         let batch = EpochBatch { epoch: through, handles: handles.collect(), changes };
         let bytes: usize = batch.changes.iter().map(|change| change.changelog.len()).sum();
         fail::fail_point!("commit::before-durable");

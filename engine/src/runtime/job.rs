@@ -6,9 +6,9 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
-use super::attempt::{Attempt, Summary};
-use super::commit::CommitInfo;
 use super::args::JobArgs;
+use super::attempt::{Attempt, Summary};
+use super::commit::{CommitInfo, OnCommit};
 use super::config::{JobConfig, Restart};
 use super::shutdown::Shutdown;
 use super::worker::Program;
@@ -24,7 +24,7 @@ use crate::flow::Flow;
 pub struct Job {
     config: JobConfig,
     args: Option<JobArgs>,
-    on_commit: Option<Arc<dyn Fn(&CommitInfo<'_>) + Send + Sync>>,
+    on_commit: Option<OnCommit>,
     stopper: Shutdown,
 }
 

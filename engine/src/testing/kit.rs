@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::sink::{CommitPermit, Committer, Prepared, Sink, SinkContext, SinkWriter, StagedHandle};
-use crate::source::{
-    BoxFuture, Discovery, Enumerator, Position, RawBatch, Reader, Source, SourceContext, Split,
-};
+use crate::source::{BoxFuture, Discovery, Enumerator, Position, RawBatch, Reader, Source, SourceContext, Split};
 use crate::state::codec;
 use crate::vocabulary::{Epoch, Record, SplitId};
 

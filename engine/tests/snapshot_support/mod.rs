@@ -98,7 +98,7 @@ impl Job {
             let total = worker.totals.upsert(window, account, group, &key, || (0, 0));
             *total = (total.0 + id % 100, total.1 + 1);
             *worker.positions.upsert(account, group, &format!("shard-{account}"), || 0) += 1;
-            worker.seen.check_and_insert(group, u128::from(id) << 64 | u128::from(account), at);
+            worker.seen.check_and_insert(group, u128::from(id) << 64 | u128::from(account), at, EventTime::MIN);
         }
         let batch = self.drain(epoch);
         apply(&mut self.now, &batch);

@@ -79,9 +79,9 @@ impl Fingerprints {
 /// use shardflow::state::{Seen, SeenIds};
 /// use shardflow::vocabulary::{EventTime, KeyGroup, seconds};
 /// let (mut seen, group) = (SeenIds::new(seconds(10)), KeyGroup::new(0));
-/// assert_eq!(seen.check_and_insert(group, 42, EventTime::from_millis(5_000)), Seen::First);
-/// assert_eq!(seen.check_and_insert(group, 42, EventTime::from_millis(14_999)), Seen::Duplicate);
-/// assert_eq!(seen.check_and_insert(group, 42, EventTime::from_millis(15_000)), Seen::First);
+/// assert_eq!(seen.check_and_insert(group, 42, EventTime::from_millis(5_000), EventTime::MIN), Seen::First);
+/// assert_eq!(seen.check_and_insert(group, 42, EventTime::from_millis(14_999), EventTime::MIN), Seen::Duplicate);
+/// assert_eq!(seen.check_and_insert(group, 42, EventTime::from_millis(15_000), EventTime::MIN), Seen::First);
 /// ```
 #[derive(Debug)]
 pub struct SeenIds {
@@ -134,9 +134,19 @@ impl SeenIds {
     }
 
     /// Whether `fingerprint` was accepted less than the horizon away from `at`; if not, accepts it.
+    ///
+    /// `watermark` is that of the record's own split: what has expired by it is forgotten for this record, so that the
+    /// answer depends on the split alone and not on how far the others have come.
     #[inline]
-    pub fn check_and_insert(&mut self, group: KeyGroup, fingerprint: u128, at: EventTime) -> Seen {
-        let (clock, at) = (self.clock, at.as_millis());
+    pub fn check_and_insert(
+        &mut self,
+        group: KeyGroup,
+        fingerprint: u128,
+        at: EventTime,
+        watermark: EventTime,
+    ) -> Seen {
+        let (at, kept) = (at.as_millis(), self.clock);
+        let clock = Clock { watermark: kept.watermark.max(watermark.as_millis()), ..kept };
         let group = self.group(group);
         let place = match group.table.find(fingerprint) {
             Found::Entry(entry) if clock.has_expired(entry.at) => {
@@ -158,7 +168,7 @@ impl SeenIds {
         }
         let entry = Entry::new(fingerprint, at);
         if let Some(place) = place {
-            group.insert(place, entry, clock);
+            group.insert(place, entry, kept);
         }
         group.fresh.push(entry);
         Seen::First

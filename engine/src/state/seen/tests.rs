@@ -79,7 +79,12 @@ fn run(ops: Vec<Op>, horizon: u64) -> Result<(), TestCaseError> {
         match op {
             Op::Check(id, at) => {
                 let worker = usize::from(group(id).number() >= cut);
-                let answer = workers[worker].check_and_insert(group(id), fingerprint(id), EventTime::from_millis(at));
+                let answer = workers[worker].check_and_insert(
+                    group(id),
+                    fingerprint(id),
+                    EventTime::from_millis(at),
+                    EventTime::MIN,
+                );
                 prop_assert_eq!(answer, model.check(id, at), "id {} at {}", id, at);
             }
             Op::Expire(watermark) => {
@@ -126,7 +131,8 @@ proptest! {
 #[test]
 fn an_id_returns_after_the_horizon_and_the_newest_time_is_restored() {
     let (mut seen, mut stored) = (SeenIds::new(millis(100)), Stored::new());
-    let check = |seen: &mut SeenIds, at| seen.check_and_insert(KeyGroup::new(0), 7, EventTime::from_millis(at));
+    let check =
+        |seen: &mut SeenIds, at| seen.check_and_insert(KeyGroup::new(0), 7, EventTime::from_millis(at), EventTime::MIN);
     assert_eq!(check(&mut seen, 1000), Seen::First);
     drain(&mut seen, 1, 0, &mut stored);
     assert_eq!(check(&mut seen, 1100), Seen::First);
@@ -145,7 +151,12 @@ fn an_id_returns_after_the_horizon_and_the_newest_time_is_restored() {
 fn deletes_of_expired_chunks_are_spread_over_epochs() {
     let (mut seen, mut stored) = (SeenIds::new(millis(16)), Stored::new());
     for epoch in 0..3000_u64 {
-        seen.check_and_insert(KeyGroup::new(0), fingerprint(u128::from(epoch)), EventTime::from_millis(epoch / 300));
+        seen.check_and_insert(
+            KeyGroup::new(0),
+            fingerprint(u128::from(epoch)),
+            EventTime::from_millis(epoch / 300),
+            EventTime::MIN,
+        );
         drain(&mut seen, epoch, 0, &mut stored);
     }
     assert_eq!(stored.len(), 3000);
@@ -161,7 +172,12 @@ fn deletes_of_expired_chunks_are_spread_over_epochs() {
 fn memory_stays_under_35_bytes_an_id_at_every_size() {
     let (mut seen, mut sizes) = (SeenIds::new(hours(24)), Vec::new());
     for id in 0..400_000_u128 {
-        seen.check_and_insert(KeyGroup::new((id % 16) as u16), fingerprint(id), EventTime::from_millis(5));
+        seen.check_and_insert(
+            KeyGroup::new((id % 16) as u16),
+            fingerprint(id),
+            EventTime::from_millis(5),
+            EventTime::MIN,
+        );
         if id > 100_000 && id % 1000 == 0 {
             sizes.push(seen.bytes() as f64 / seen.len() as f64);
         }
@@ -188,7 +204,7 @@ fn seen_ids_a_second() {
             });
             batch.iter().for_each(|(group, fingerprint, _)| seen.prefetch(*group, *fingerprint));
             for (group, fingerprint, at) in batch {
-                assert_eq!(seen.check_and_insert(group, fingerprint, at), expected);
+                assert_eq!(seen.check_and_insert(group, fingerprint, at, EventTime::MIN), expected);
             }
             if batch[0].2.as_millis().is_multiple_of(160) {
                 let begun = std::time::Instant::now();
