@@ -1,17 +1,20 @@
 # `make demo` shows the product, `make test` proves it, `make bench` measures it. Each installs what it needs first.
 #
-# Everything is built in one profile, --release: RocksDB is about 25 CPU-minutes of C++, and a second profile would
-# compile it again.
+# Everything is built in one profile, --release, and for the whole workspace: RocksDB is about 25 CPU-minutes of C++, and
+# another profile, or the features of a single crate, would compile it again.
 
 CARGO ?= cargo
+CARGO_TARGET_DIR ?= target
+export CARGO_TARGET_DIR
+BUILD = $(CARGO) build --release --workspace
 # Fail points let the crash tests kill a job at every named step of a commit; they are compiled in for tests only.
 TEST_FEATURES = --features shardflow-examples/failpoints
 
 .PHONY: demo test bench setup deps fmt
 
 demo: setup
-	@$(CARGO) build --release --bin metering
-	@$(CARGO) run --release --quiet --bin metering -- demo
+	@$(BUILD) --bin metering
+	@"$(CARGO_TARGET_DIR)"/release/metering demo
 
 test: setup
 	$(CARGO) fmt --all --check
@@ -19,13 +22,13 @@ test: setup
 	$(CARGO) test --release --workspace $(TEST_FEATURES)
 
 bench: setup
-	@$(CARGO) build --release --bin metering --bin shardflow-bench
-	@$(CARGO) run --release --quiet --bin shardflow-bench
+	@$(BUILD) --bin metering --bin shardflow-bench
+	@"$(CARGO_TARGET_DIR)"/release/shardflow-bench
 
 setup:
 	@./.ci/setup
 
-# Licences, bans, sources and advisories of every dependency. Needs cargo-deny and, for advisories, the network.
+# Licences, bans and sources of every dependency.
 deps:
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install cargo-deny --locked"; exit 1; }
 	cargo deny check bans licenses sources

@@ -2,3 +2,8 @@
 //! exactly once, and brings its own generator, reference and demo.
 
 pub mod metering;
+
+/// The README's programs compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -62,29 +62,28 @@ struct OpenSource {
     known: KnownSplits,
 }
 
+/// A start with everything open and nothing read.
+struct Prepared {
+    context: Arc<JobContext>,
+    store: Arc<Store>,
+    runtime: Runtime,
+    committers: BTreeMap<StepName, Box<dyn Committer>>,
+    commits: mpsc::Sender<CommitMessage>,
+    messages: mpsc::Receiver<CommitMessage>,
+}
+
 impl Attempt<'_> {
     /// Runs the job once, from the last committed epoch to its end.
     pub(super) fn run(&self) -> Result<Summary> {
         let plan = self.plan()?;
-        let identity = Identity { job: self.config.name.clone(), key_groups: self.config.key_groups };
-        let (store, recovered) = Store::open(&self.config.state, &identity)?;
-        let groups = KeyGroups::new(recovered.key_groups)?;
-        groups.check_workers(self.config.workers)?;
-        store.register_steps(&plan.steps, self.config.allow_dropped_state)?;
-        let runtime = tokio_runtime()?;
-        let (hubs, sources) = self.open_sources(&plan, &store, &recovered, groups, &runtime)?;
-        let (commits, messages) = channel();
-        let store = Arc::new(store);
-        let running = Running { store: Arc::clone(&store), hubs, commits: commits.clone() };
-        let settled = self.settled(groups, &recovered);
-        let context = Arc::new(JobContext::new(settled, Some(running)));
-        let committers = recover_sinks(&plan, &context, &recovered, &store)?;
-        for OpenSource { step, enumerator, known } in sources {
-            let hub = context.running.as_ref().and_then(|running| running.hubs.get(&step)).map(Arc::clone);
-            if let Some(hub) = hub {
-                runtime.spawn(hub.run(Arc::clone(&context), enumerator, known));
+        let fresh = !self.config.state.exists();
+        let prepared = self.prepare(&plan).inspect_err(|_| {
+            if fresh {
+                // A job that could not start leaves no trace. Nothing but this attempt has ever been in the folder.
+                let _ = std::fs::remove_dir_all(&self.config.state);
             }
-        }
+        })?;
+        let Prepared { context, store, runtime, committers, commits, messages } = prepared;
         self.drive(&context, &store, committers, commits, messages)?;
         runtime.shutdown_timeout(Duration::from_secs(1));
         self.progress.store(context.clock.committed() >= context.first_epoch, Ordering::SeqCst);
@@ -93,9 +92,32 @@ impl Attempt<'_> {
             None => Ok(Summary {
                 input_ended: !context.clock.stopping(),
                 committed: Some(context.clock.committed()),
-                incarnation: recovered.incarnation,
+                incarnation: context.incarnation,
             }),
         }
+    }
+
+    /// Opens the state, the sources and the sinks, in this order: each needs what the one before knows.
+    fn prepare(&self, plan: &Plan) -> Result<Prepared> {
+        let identity = Identity { job: self.config.name.clone(), key_groups: self.config.key_groups };
+        let (store, recovered) = Store::open(&self.config.state, &identity)?;
+        let groups = KeyGroups::new(recovered.key_groups)?;
+        groups.check_workers(self.config.workers)?;
+        store.register_steps(&plan.steps, self.config.allow_dropped_state)?;
+        let runtime = tokio_runtime()?;
+        let (hubs, sources) = self.open_sources(plan, &store, &recovered, groups, &runtime)?;
+        let (commits, messages) = channel();
+        let store = Arc::new(store);
+        let running = Running { store: Arc::clone(&store), hubs, commits: commits.clone() };
+        let context = Arc::new(JobContext::new(self.settled(groups, &recovered), Some(running)));
+        let committers = recover_sinks(plan, &context, &recovered, &store)?;
+        for OpenSource { step, enumerator, known } in sources {
+            let hub = context.running.as_ref().and_then(|running| running.hubs.get(&step)).map(Arc::clone);
+            if let Some(hub) = hub {
+                runtime.spawn(hub.run(Arc::clone(&context), enumerator, known));
+            }
+        }
+        Ok(Prepared { context, store, runtime, committers, commits, messages })
     }
 
     fn settled(&self, groups: KeyGroups, recovered: &Recovered) -> Settled {
