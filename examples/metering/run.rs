@@ -14,7 +14,7 @@ use shardflow_sources::{Files, Kinesis};
 use super::config::{RunConfig, SourceSpec};
 use super::decode::UsageDecoder;
 use super::report::Reporter;
-use super::types::{Charge, Total, Usage};
+use super::types::{AsItCame, Charge, Received, Total};
 
 /// Runs the job to the end of its input, or until it is asked to stop.
 ///
@@ -56,13 +56,17 @@ fn pipeline(flow: &Flow<'_>, config: &RunConfig, measured: Option<&Reporter>) {
     rejected.sink("rejected", files(&config.out).prefix("rejected"));
 
     let keyed = usage
-        .event_time(|usage| EventTime::from_millis(usage.at), Lag::of(config.lag))
-        .key_by(|usage: &Usage| (usage.account.clone(), usage.meter.clone()));
-    let once =
-        if config.dedupe.is_zero() { keyed } else { keyed.dedupe("seen-ids", |usage| usage.id.clone(), config.dedupe) };
+        .event_time(|received| EventTime::from_millis(received.usage.at), Lag::of(config.lag))
+        .key_by(|received: &Received| received.usage.key());
+    let once = if config.dedupe.is_zero() {
+        keyed
+    } else {
+        keyed.dedupe("seen-ids", |received| received.usage.id.clone(), config.dedupe)
+    };
+    let late = files(&config.out).prefix("late");
     once.window(tumbling(config.window).grace(config.grace))
-        .late_to("late", files(&config.out).prefix("late"))
-        .fold("minute-totals", Total::default, |total, usage| total.add(usage))
+        .late_with(move |records| records.map(AsItCame).sink("late", late))
+        .fold("minute-totals", Total::default, |total, received| total.add(&received.usage))
         .map(|result| Charge::new(result.key, result.window, result.value))
         .sink("charges", files(&config.out).prefix("charges"));
 }
