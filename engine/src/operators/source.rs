@@ -105,11 +105,21 @@ struct OpenSplit {
     after: Option<Epoch>,
     waker: Arc<SplitWaker>,
     metrics: SplitMetrics,
-    /// Since when the reader has had nothing.
+    /// Whether the last poll gave nothing.
+    pending: bool,
+    /// Since when there has been nothing to read, by the reader's own word.
     silent_since: Option<Instant>,
     idle: bool,
     /// Whether its record changed in the open epoch.
     changed: bool,
+}
+
+impl OpenSplit {
+    /// Whether there is nothing to read: the reader gave nothing, has not called since, and is not merely prevented.
+    fn is_silent(&self) -> bool {
+        let waits = self.pending && !self.waker.ready.load(Ordering::SeqCst);
+        waits && self.reader.as_ref().is_some_and(|reader| reader.caught_up())
+    }
 }
 
 struct SourceOperator {
@@ -226,6 +236,7 @@ impl SourceOperator {
             reader: Some(reader),
             after,
             waker: Arc::new(waker),
+            pending: false,
             silent_since: None,
             idle: false,
             changed: true,
@@ -278,7 +289,7 @@ impl SourceOperator {
         let id = Arc::clone(&split.id);
         let message = match reader.poll_read(&mut Context::from_waker(&waker)) {
             Poll::Pending => {
-                split.silent_since.get_or_insert_with(|| self.context.now());
+                split.pending = true;
                 return Ok(None);
             }
             Poll::Ready(Err(error)) => return Err(error),
@@ -297,6 +308,7 @@ impl SourceOperator {
             }
         };
         split.changed = true;
+        split.pending = false;
         split.silent_since = None;
         split.idle = false;
         let size = self.emit(message);
@@ -319,18 +331,21 @@ impl SourceOperator {
         size
     }
 
-    /// Tells the event-time operator of splits that have been silent for long, while the engine was willing to read.
+    /// Tells the event-time operator of splits that have had nothing to read for long, while the engine was willing to
+    /// read. Each is asked at every activation: what its reader says may change without a batch.
     fn report_idle(&mut self) {
         let Some(limit) = self.hub.idle_after() else { return };
         let now = self.context.now();
+        // Silence that backpressure imposed is not the split's.
         let may_emit = self.context.may_emit();
         let mut idle = Vec::new();
         for split in self.splits.iter_mut().filter(|split| split.reader.is_some() && !split.idle) {
-            if !may_emit {
-                // Silence that backpressure imposed is not the split's.
-                split.silent_since = split.silent_since.map(|_| now);
+            if !may_emit || !split.is_silent() {
+                split.silent_since = None;
+                continue;
             }
-            if split.silent_since.is_some_and(|since| now.saturating_duration_since(since) >= limit) {
+            let since = *split.silent_since.get_or_insert(now);
+            if now.saturating_duration_since(since) >= limit {
                 split.idle = true;
                 idle.push(Arc::clone(&split.id));
             }

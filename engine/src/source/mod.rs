@@ -158,6 +158,15 @@ pub trait Reader: Send + 'static {
     fn millis_behind(&self) -> Option<u64> {
         None
     }
+
+    /// Whether `Pending` now means that there is nothing to read. `false` while the reader cannot know: its calls fail or
+    /// hang, it is on its way through empty pages or to its stored position. Only a split that says `true` becomes idle
+    /// and stops holding time back, so a wrong `true` makes the records that come after it late.
+    ///
+    /// Asked often, and not only after a poll: it must be cheap.
+    fn caught_up(&self) -> bool {
+        true
+    }
 }
 
 /// Records as a source delivers them: one shared buffer and where each record lies in it.

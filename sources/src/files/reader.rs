@@ -154,6 +154,11 @@ impl FileReader {
 }
 
 impl Reader for FileReader {
+    /// What is in a file is there to be read, also while it is decompressed up to the stored position.
+    fn caught_up(&self) -> bool {
+        matches!(self.stage, Stage::Ended)
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<RawBatch>>> {
         loop {
             let opening = matches!(self.stage, Stage::Closed);

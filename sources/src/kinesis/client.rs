@@ -29,6 +29,14 @@ pub(super) struct Fetched {
     pub(super) millis_behind: Option<u64>,
 }
 
+impl Fetched {
+    /// Whether there is nothing to read now. An empty page alone does not say so: a sparse shard gives many of them on
+    /// the way to its next record, with a time behind the end that is not 0.
+    pub(super) fn is_the_end_for_now(&self) -> bool {
+        self.records.is_empty() && self.millis_behind.unwrap_or(0) == 0
+    }
+}
+
 /// One record.
 #[derive(Debug, Clone)]
 pub(super) struct Record {

@@ -1,7 +1,6 @@
 //! Lists the shards and opens their readers.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use shardflow::source::{BoxFuture, Discovery, Enumerator, Position, Reader};
@@ -10,12 +9,13 @@ use shardflow::{Error, Result};
 use tokio::runtime::Handle;
 
 use super::client::{Client, ShardApi};
-use super::fetch::{Fetch, UNKNOWN};
+use super::fetch::Fetch;
 use super::lineage::Lineage;
 use super::pacing::Pace;
 use super::position::ShardPosition;
 use super::reader::ShardReader;
 use super::retry::{WallClock, retrying};
+use super::standing::Standing;
 
 /// The shards of one stream.
 pub(super) struct KinesisEnumerator {
@@ -57,7 +57,7 @@ impl Enumerator for KinesisEnumerator {
             position,
             pace: self.pace,
             give_up_after: self.give_up_after,
-            behind: Arc::new(AtomicU64::new(UNKNOWN)),
+            standing: Arc::new(Standing::new(self.pace.longest())),
         };
         Ok(Box::new(ShardReader::start(fetch, &self.runtime)))
     }

@@ -1,7 +1,6 @@
 //! The task of one shard: calls GetRecords at its pace, renews iterators, waits failures out, hands batches over.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use shardflow::source::RawBatch;
@@ -15,9 +14,7 @@ use super::failure::{Failure, Remedy};
 use super::pacing::{self, Answer, Pace};
 use super::position::ShardPosition;
 use super::retry::{Clock, retrying, wait_out};
-
-/// How far behind the shard's end the reader is, before the service has said.
-pub(super) const UNKNOWN: u64 = u64::MAX;
+use super::standing::Standing;
 
 /// What the task tells the reader.
 pub(super) enum Message {
@@ -38,8 +35,8 @@ pub(super) struct Fetch<A, C> {
     pub(super) position: ShardPosition,
     pub(super) pace: Pace,
     pub(super) give_up_after: Duration,
-    /// Milliseconds behind the shard's end, or [`UNKNOWN`].
-    pub(super) behind: Arc<AtomicU64>,
+    /// What the reader tells the engine of where it stands.
+    pub(super) standing: Arc<Standing>,
 }
 
 /// Nobody listens any more: the reader was dropped.
@@ -75,6 +72,11 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
                 Ok(fetched) => {
                     backoff.succeeded();
                     renewed = false;
+                    if fetched.is_the_end_for_now() {
+                        self.standing.nothing_to_read(self.clock.now());
+                    } else {
+                        self.standing.something_to_read();
+                    }
                     let answer = Answer { records: fetched.records.len(), millis_behind: fetched.millis_behind };
                     gap = self.pace.gap(gap, answer);
                     iterator = fetched.next.clone();
@@ -87,6 +89,7 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
                 }
                 Err(failure) if failure.remedy == Remedy::NewIterator => {
                     // Once is what a long pause does. Again at once is a fault, and must not become a busy loop.
+                    self.standing.something_to_read();
                     if renewed {
                         let failure = Failure { remedy: Remedy::Retry(Failed::Transient), ..failure };
                         self.wait_out(failure, &mut backoff).await?;
@@ -94,6 +97,7 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
                     renewed = true;
                 }
                 Err(failure) => {
+                    self.standing.something_to_read();
                     self.wait_out(failure, &mut backoff).await?;
                     iterator = Some(current);
                 }
@@ -125,7 +129,7 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
             self.position = after;
         }
         // Only now: as long as batches of this answer wait, the reader has not come this far.
-        self.behind.store(fetched.millis_behind.unwrap_or(UNKNOWN), Ordering::Relaxed);
+        self.standing.set_behind(fetched.millis_behind);
         Ok(())
     }
 }

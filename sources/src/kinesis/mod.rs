@@ -35,6 +35,7 @@ mod pacing;
 mod position;
 mod reader;
 mod retry;
+mod standing;
 mod start;
 
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! The worker's end of a shard's task.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use shardflow::source::{RawBatch, Reader};
 use shardflow::{Error, Result};
@@ -11,8 +11,9 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::client::ShardApi;
-use super::fetch::{Fetch, Message, UNKNOWN};
+use super::fetch::{Fetch, Message};
 use super::retry::Clock;
+use super::standing::Standing;
 
 /// How many batches wait between the task and the worker; with their size this bounds the memory of a shard.
 const WAITING_BATCHES: usize = 2;
@@ -21,7 +22,7 @@ const WAITING_BATCHES: usize = 2;
 pub(super) struct ShardReader {
     shard: String,
     messages: mpsc::Receiver<Message>,
-    behind: Arc<AtomicU64>,
+    standing: Arc<Standing>,
     task: AbortHandle,
     ended: bool,
 }
@@ -30,9 +31,9 @@ impl ShardReader {
     /// Starts the task of `fetch` on `runtime`.
     pub(super) fn start<A: ShardApi, C: Clock>(fetch: Fetch<A, C>, runtime: &Handle) -> Self {
         let (sender, messages) = mpsc::channel(WAITING_BATCHES);
-        let (shard, behind) = (fetch.shard.clone(), Arc::clone(&fetch.behind));
+        let (shard, standing) = (fetch.shard.clone(), Arc::clone(&fetch.standing));
         let task = runtime.spawn(fetch.run(sender)).abort_handle();
-        Self { shard, messages, behind, task, ended: false }
+        Self { shard, messages, standing, task, ended: false }
     }
 }
 
@@ -53,8 +54,11 @@ impl Reader for ShardReader {
     }
 
     fn millis_behind(&self) -> Option<u64> {
-        let behind = self.behind.load(Ordering::Relaxed);
-        (behind != UNKNOWN).then_some(behind)
+        self.standing.behind()
+    }
+
+    fn caught_up(&self) -> bool {
+        self.standing.caught_up(Instant::now())
     }
 }
 

@@ -97,7 +97,7 @@ fn open(script: &Script, position: ShardPosition) -> ShardReader {
         position,
         pace: Pace::new(CALLS_PER_SECOND, IDLE_GAP),
         give_up_after: Duration::from_secs(300),
-        behind: Arc::new(AtomicU64::new(UNKNOWN)),
+        standing: Arc::new(Standing::new(IDLE_GAP)),
     };
     ShardReader::start(fetch, &Handle::current())
 }
@@ -123,6 +123,31 @@ async fn a_closed_shard_is_read_to_its_end_and_ends_once() {
     assert_eq!(reader.millis_behind(), Some(7));
     assert!(poll_fn(|cx| reader.poll_read(cx)).await.unwrap().is_none());
     assert_eq!(*script.iterators.lock().unwrap(), ["trim-horizon"]);
+}
+
+/// Whether the reader says that there is nothing to read once its task has made all its calls.
+async fn says_that_it_is_caught_up(answers: impl IntoIterator<Item = Result<Fetched, Failure>>) -> bool {
+    let hangs = std::iter::once(Err(failure(Remedy::Retry(Failed::Transient), "hang")));
+    let script = script(answers.into_iter().chain(hangs));
+    let reader = open(&script, ShardPosition::TrimHorizon);
+    while script.answers.lock().unwrap().len() > 1 {
+        tokio::task::yield_now().await;
+    }
+    reader.caught_up()
+}
+
+#[tokio::test]
+async fn only_an_empty_answer_at_the_shards_end_means_that_there_is_nothing_to_read() {
+    let sparse = || Ok(Fetched { next: Some("b".to_owned()), millis_behind: Some(60_000), ..Fetched::default() });
+    let unsaid = || Ok(Fetched { next: Some("b".to_owned()), ..Fetched::default() });
+    assert!(!says_that_it_is_caught_up([]).await, "nothing was said yet");
+    assert!(!says_that_it_is_caught_up([sparse(), sparse()]).await, "an empty page on the way");
+    assert!(says_that_it_is_caught_up([sparse(), quiet(Some("b"))]).await);
+    assert!(says_that_it_is_caught_up([unsaid()]).await);
+    assert!(!says_that_it_is_caught_up([quiet(Some("b")), throttled()]).await, "it cannot know while it is throttled");
+    assert!(!says_that_it_is_caught_up([quiet(Some("b")), reset()]).await);
+    assert!(!says_that_it_is_caught_up([quiet(Some("b")), expired()]).await);
+    assert!(!says_that_it_is_caught_up([quiet(Some("b")), records(&[1], Some("c"))]).await);
 }
 
 #[tokio::test]
