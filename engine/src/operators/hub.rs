@@ -53,6 +53,8 @@ struct Inbox {
 /// One source of a process, as its operators see it.
 pub(crate) struct SourceHub {
     step: StepName,
+    /// Which input this is, encoded, where that is still to be stored.
+    new_identity: Option<Vec<u8>>,
     inboxes: Vec<Mutex<Inbox>>,
     ended: UnboundedSender<Ended>,
     receiver: Mutex<Option<UnboundedReceiver<Ended>>>,
@@ -65,11 +67,13 @@ pub(crate) struct SourceHub {
 }
 
 impl SourceHub {
-    /// A hub for `workers` workers, with the watermarks of the last committed epoch.
-    pub(crate) fn new(step: StepName, workers: usize, board: WatermarkBoard) -> Self {
+    /// A hub for `workers` workers, with the watermarks of the last committed epoch. `new_identity`: which input it is,
+    /// encoded, where that is not stored yet.
+    pub(crate) fn new(step: StepName, workers: usize, board: WatermarkBoard, new_identity: Option<Vec<u8>>) -> Self {
         let (ended, receiver) = unbounded_channel();
         Self {
             step,
+            new_identity,
             inboxes: (0..workers).map(|_| Mutex::default()).collect(),
             ended,
             receiver: Mutex::new(Some(receiver)),
@@ -78,6 +82,11 @@ impl SourceHub {
             idle_after: OnceLock::new(),
             time_wakers: Mutex::default(),
         }
+    }
+
+    /// Which input this is, encoded, where that is to be stored with the first epoch.
+    pub(crate) fn new_identity(&self) -> Option<&[u8]> {
+        self.new_identity.as_deref()
     }
 
     /// Announces that an event-time operator follows, and when it wants to hear of idle splits.

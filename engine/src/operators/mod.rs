@@ -37,7 +37,7 @@ pub(crate) use event_time::{event_time, event_time_step};
 pub(crate) use guard::panic_error;
 pub(crate) use key_by::{Keyed, key_by};
 pub(crate) use sink::{Unpack, by_value, from_splits, sink};
-pub(crate) use source::source;
+pub(crate) use source::{IDENTITY, source};
 pub(crate) use split_message::SplitMessage;
 pub(crate) use stateless::{nothing, per_batch, split, unary};
 pub use window::WindowResult;

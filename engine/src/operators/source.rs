@@ -31,6 +31,9 @@ use crate::vocabulary::{Epoch, KeyGroup, SplitId, StepName};
 pub(crate) const SPLITS: Table = Table(0);
 pub(crate) const SPLITS_GROUP: KeyGroup = KeyGroup::new(0);
 
+/// Where it is stored which input the positions are of, under an empty key.
+pub(crate) const IDENTITY: Table = Table(1);
+
 /// How much one activation reads before it lets the operators behind it run, in bytes. Large enough that an activation's
 /// cost is nothing beside it, small enough that latency and memory stay small.
 const ACTIVATION_BYTES: usize = 512 * 1024;
@@ -152,6 +155,13 @@ impl SourceOperator {
         (activator, sync): (Activator, SyncActivator),
     ) -> Self {
         let epoch = context.first_epoch;
+        let mut changes = ChangelogWriter::default();
+        if worker == 0
+            && let Some(identity) = hub.new_identity()
+        {
+            // With the first epoch, so no position is ever stored without it.
+            changes.put(SPLITS_GROUP, IDENTITY, &[], identity);
+        }
         let mut operator = Self {
             context,
             step,
@@ -165,7 +175,7 @@ impl SourceOperator {
             epoch,
             splits: Vec::new(),
             turn: 0,
-            changes: ChangelogWriter::default(),
+            changes,
             no_more: false,
         };
         operator.downgrade();

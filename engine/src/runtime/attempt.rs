@@ -15,6 +15,7 @@ use tokio::runtime::Runtime;
 use super::beat;
 use super::commit::{CommitThread, OnCommit};
 use super::config::JobConfig;
+use super::identity::check_identity;
 use super::shutdown::Shutdown;
 use super::worker::{self, Program};
 use crate::error::{Error, Result};
@@ -23,7 +24,7 @@ use crate::exchange::KeyGroups;
 use crate::operators::context::{JobContext, Plan, Running, Settled, lock};
 use crate::operators::control::CommitMessage;
 use crate::operators::hub::SourceHub;
-use crate::operators::{event_time_step, panic_error};
+use crate::operators::{IDENTITY, event_time_step, panic_error};
 use crate::sink::{CommitPermit, Committer};
 use crate::snapshot::{Identity, Recovered, Store};
 use crate::source::{Enumerator, KnownSplits, SourceContext};
@@ -170,7 +171,11 @@ impl Attempt<'_> {
         let mut hubs = HashMap::new();
         let mut sources = Vec::new();
         for (step, source) in &plan.sources {
-            let known = restore_splits(store, step, groups)?;
+            let (known, stored) = restore_splits(store, step, groups)?;
+            let allow = self.config.allow_changed_source;
+            let new_identity = check_identity(stored.as_deref(), source.identity(), allow)
+                .map_err(|error| error.in_step(step.as_str()))?;
+            let new_identity = new_identity.map(|identity| encoded(&identity)).transpose()?;
             let watermarks = restore_watermarks(store, &event_time_step(step), groups)?;
             let context = SourceContext {
                 job: self.config.name.clone(),
@@ -180,7 +185,8 @@ impl Attempt<'_> {
                 known: known.clone(),
             };
             let enumerator = runtime.block_on(source.open(context)).map_err(|error| error.in_step(step.as_str()))?;
-            let hub = SourceHub::new(step.clone(), self.config.workers, WatermarkBoard::restore(watermarks));
+            let hub =
+                SourceHub::new(step.clone(), self.config.workers, WatermarkBoard::restore(watermarks), new_identity);
             hubs.insert(step.clone(), Arc::new(hub));
             sources.push(OpenSource { step: step.clone(), enumerator, known });
         }
@@ -266,13 +272,24 @@ fn fold_loop(store: &Store, folds: &mpsc::Receiver<()>) -> Result<()> {
     Ok(())
 }
 
-fn restore_splits(store: &Store, step: &StepName, groups: KeyGroups) -> Result<KnownSplits> {
-    let mut known = KnownSplits::new();
-    store.restore(step, 0..groups.count(), &mut |_group, _table, key, value| {
-        known.insert(split_id(key)?, codec::decode(value)?);
+/// The splits of a source, and which input they are of, where that is stored.
+fn restore_splits(store: &Store, step: &StepName, groups: KeyGroups) -> Result<(KnownSplits, Option<String>)> {
+    let (mut known, mut identity) = (KnownSplits::new(), None);
+    store.restore(step, 0..groups.count(), &mut |_group, table, key, value| {
+        if table == IDENTITY {
+            identity = Some(codec::decode(value)?);
+        } else {
+            known.insert(split_id(key)?, codec::decode(value)?);
+        }
         Ok(())
     })?;
-    Ok(known)
+    Ok((known, identity))
+}
+
+fn encoded(identity: &String) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    codec::encode_into(identity, &mut bytes)?;
+    Ok(bytes)
 }
 
 fn restore_watermarks(store: &Store, step: &StepName, groups: KeyGroups) -> Result<HashMap<SplitId, EventTime>> {

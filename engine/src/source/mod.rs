@@ -102,9 +102,9 @@ pub struct SourceContext {
     pub step: StepName,
     /// Where its asynchronous work runs.
     pub runtime: tokio::runtime::Handle,
-    /// What the last committed epoch knows; empty at the job's first start.
+    /// What the last committed epoch knows; empty at the source's first start.
     pub known: KnownSplits,
-    /// Whether this is the first start, before any epoch was committed for this source.
+    /// Whether this is the source's first start: no split of it was ever committed, whatever other sources of the job have.
     pub first_start: bool,
 }
 
@@ -119,6 +119,11 @@ pub struct Discovery {
 
 /// A kind of source with its settings: what the user passes to `flow.source(name, …)`.
 pub trait Source: Send + Sync + 'static {
+    /// Which input this is: its kind and its place (`file:/data/usage`, `kinesis:usage`). Stored with the positions, so that
+    /// those of one input are never taken for those of another whose splits have the same names. So it must not change as
+    /// long as the input is the same. Asked once a start, before [`Source::open`].
+    fn identity(&self) -> String;
+
     /// Opens it, once a process and start. Checks settings and reachability within a bounded time.
     ///
     /// # Errors

@@ -170,6 +170,11 @@ impl Kinesis {
 }
 
 impl Source for Kinesis {
+    /// The stream as it was given: a name and an ARN may mean two streams, in different accounts or regions.
+    fn identity(&self) -> String {
+        format!("kinesis:{}", self.stream)
+    }
+
     fn open(&self, context: SourceContext) -> BoxFuture<'_, Result<Box<dyn Enumerator>>> {
         Box::pin(async move {
             let start = self.start.concrete(Timestamp::now())?;
