@@ -181,7 +181,7 @@ impl Attempt<'_> {
                 job: self.config.name.clone(),
                 step: step.clone(),
                 runtime: runtime.handle().clone(),
-                first_start: known.is_empty() && recovered.committed.is_none(),
+                first_start: known.is_empty(),
                 known: known.clone(),
             };
             let enumerator = runtime.block_on(source.open(context)).map_err(|error| error.in_step(step.as_str()))?;
