@@ -30,6 +30,8 @@ pub mod names {
     pub const WATERMARK_LAG: &str = "shardflow_watermark_lag_milliseconds";
     /// Gauge, labels step and split: how far reading is behind the split's end, in milliseconds, as its source says.
     pub const BEHIND: &str = "shardflow_behind_milliseconds";
+    /// Counter, labels step: stored positions whose next records the source no longer keeps. Not 0: records may be lost.
+    pub const POSITION_EXPIRED: &str = "shardflow_position_expired_total";
     /// Gauge: epochs that are open.
     pub const EPOCHS_OPEN: &str = "shardflow_epochs_open";
     /// Histogram: from an epoch's end at the sources until all its input has been worked off, in seconds.
@@ -138,6 +140,21 @@ impl SplitMetrics {
     pub fn ended(&self) {
         self.watermark_lag_ms.set(0.0);
         self.millis_behind.set(0.0);
+    }
+}
+
+/// What a source meets that its user should know of. For sources to count with.
+#[derive(Debug, Clone)]
+pub struct SourceMetrics {
+    /// Stored positions whose next records the source no longer keeps.
+    pub position_expired: Counter,
+}
+
+impl SourceMetrics {
+    /// Registers them for the source `step`.
+    #[must_use]
+    pub fn register(step: &StepName) -> Self {
+        Self { position_expired: counter!(names::POSITION_EXPIRED, "step" => step.to_string()) }
     }
 }
 
@@ -258,6 +275,7 @@ pub fn describe() {
     describe_gauge!(names::WATERMARK, Unit::Milliseconds, "Watermark of the split since 1970");
     describe_gauge!(names::WATERMARK_LAG, Unit::Milliseconds, "Wall clock minus watermark of the split");
     describe_gauge!(names::BEHIND, Unit::Milliseconds, "How far reading is behind the end of the split");
+    describe_counter!(names::POSITION_EXPIRED, Unit::Count, "Stored positions whose next records are no longer kept");
     describe_gauge!(names::EPOCHS_OPEN, Unit::Count, "Epochs that are open");
     describe_histogram!(names::EPOCH_CLOSE, Unit::Seconds, "From the end of an epoch until it is worked off");
     describe_histogram!(names::EPOCH_COMMIT, Unit::Seconds, "From there until the epoch is committed");

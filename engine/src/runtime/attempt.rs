@@ -106,7 +106,7 @@ impl Attempt<'_> {
         groups.check_workers(self.config.workers)?;
         store.register_steps(&plan.steps, self.config.allow_dropped_state)?;
         let runtime = tokio_runtime()?;
-        let (hubs, sources) = self.open_sources(plan, &store, &recovered, groups, &runtime)?;
+        let (hubs, sources) = self.open_sources(plan, &store, groups, &runtime)?;
         let (commits, messages) = channel();
         let store = Arc::new(store);
         let running = Running { store: Arc::clone(&store), hubs, commits: commits.clone() };
@@ -164,7 +164,6 @@ impl Attempt<'_> {
         &self,
         plan: &Plan,
         store: &Store,
-        recovered: &Recovered,
         groups: KeyGroups,
         runtime: &Runtime,
     ) -> Result<(Hubs, Vec<OpenSource>)> {

@@ -14,6 +14,8 @@ use super::position::ShardPosition;
 pub(super) trait ShardApi: Clone + Send + Sync + 'static {
     /// A fresh iterator at `position`.
     fn iterator(&self, shard: &str, position: &ShardPosition) -> impl Future<Output = Result<String, Failure>> + Send;
+    /// A fresh iterator at the record of this number itself.
+    fn iterator_at(&self, shard: &str, sequence: &str) -> impl Future<Output = Result<String, Failure>> + Send;
     /// What lies at an iterator.
     fn records(&self, iterator: &str) -> impl Future<Output = Result<Fetched, Failure>> + Send;
     /// The stream, and where it is, for error texts.
@@ -128,11 +130,27 @@ impl Client {
     }
 }
 
+type IteratorCall = aws_sdk_kinesis::operation::get_shard_iterator::builders::GetShardIteratorFluentBuilder;
+
+impl Client {
+    fn iterator_call(&self, shard: &str) -> IteratorCall {
+        let call = self.sdk.get_shard_iterator().shard_id(shard).stream_name(&self.stream.name);
+        call.set_stream_arn(self.stream.arn.clone())
+    }
+
+    async fn get_iterator(&self, call: IteratorCall) -> Result<String, Failure> {
+        let answer = call.send().await.map_err(|error| Failure::of(&error))?;
+        answer.shard_iterator.ok_or_else(|| Failure {
+            remedy: Remedy::Retry(Failed::Transient),
+            text: "the answer to GetShardIterator has no iterator".to_owned(),
+        })
+    }
+}
+
 impl ShardApi for Client {
     async fn iterator(&self, shard: &str, position: &ShardPosition) -> Result<String, Failure> {
-        let call = self.sdk.get_shard_iterator().shard_id(shard).stream_name(&self.stream.name);
-        let call = call.set_stream_arn(self.stream.arn.clone());
-        let call = match position {
+        let call = self.iterator_call(shard);
+        self.get_iterator(match position {
             ShardPosition::TrimHorizon => call.shard_iterator_type(ShardIteratorType::TrimHorizon),
             ShardPosition::Time(millis) => call
                 .shard_iterator_type(ShardIteratorType::AtTimestamp)
@@ -140,12 +158,13 @@ impl ShardApi for Client {
             ShardPosition::After(sequence) => {
                 call.shard_iterator_type(ShardIteratorType::AfterSequenceNumber).starting_sequence_number(sequence)
             }
-        };
-        let answer = call.send().await.map_err(|error| Failure::of(&error))?;
-        answer.shard_iterator.ok_or_else(|| Failure {
-            remedy: Remedy::Retry(Failed::Transient),
-            text: "the answer to GetShardIterator has no iterator".to_owned(),
         })
+        .await
+    }
+
+    async fn iterator_at(&self, shard: &str, sequence: &str) -> Result<String, Failure> {
+        let call = self.iterator_call(shard).shard_iterator_type(ShardIteratorType::AtSequenceNumber);
+        self.get_iterator(call.starting_sequence_number(sequence)).await
     }
 
     async fn records(&self, iterator: &str) -> Result<Fetched, Failure> {

@@ -132,7 +132,7 @@ impl<'a> Bounds<'a> {
             let mut backoff = Backoff::new(Duration::MAX);
             loop {
                 let Err(failure) = client.check().await else { return Ok(()) };
-                if failure.remedy == Remedy::None {
+                if matches!(failure.remedy, Remedy::None | Remedy::Missing) {
                     return Err(Error::config(format!("could not open {subject}")).caused_by(failure));
                 }
                 last = Some(failure.clone());

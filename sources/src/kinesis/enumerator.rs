@@ -1,8 +1,10 @@
 //! Lists the shards and opens their readers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shardflow::metrics::SourceMetrics;
 use shardflow::source::{BoxFuture, Discovery, Enumerator, Position, Reader};
 use shardflow::vocabulary::SplitId;
 use shardflow::{Error, Result};
@@ -25,6 +27,11 @@ pub(super) struct KinesisEnumerator {
     pub(super) pace: Pace,
     pub(super) give_up_after: Duration,
     pub(super) runtime: Handle,
+    pub(super) metrics: SourceMetrics,
+    /// What was known at the start.
+    pub(super) resumed: BTreeSet<SplitId>,
+    /// What the last listing had.
+    pub(super) listed: BTreeSet<SplitId>,
 }
 
 impl Enumerator for KinesisEnumerator {
@@ -38,6 +45,7 @@ impl Enumerator for KinesisEnumerator {
             let listed = listed.map_err(|failure| {
                 Error::source(format!("could not list the shards of {}", self.client.describe())).caused_by(failure)
             })?;
+            self.listed = listed.iter().map(|shard| SplitId::new(&shard.id)).collect();
             // A stream can be resharded at any time, so there is always more to come.
             Ok(Discovery { splits: self.lineage.splits(&listed), complete: false })
         })
@@ -55,8 +63,10 @@ impl Enumerator for KinesisEnumerator {
             clock: WallClock,
             shard: split.to_string(),
             position,
+            may_be_gone: self.resumed.contains(split) && !self.listed.contains(split),
             pace: self.pace,
             give_up_after: self.give_up_after,
+            metrics: self.metrics.clone(),
             standing: Arc::new(Standing::new(self.pace.longest())),
         };
         Ok(Box::new(ShardReader::start(fetch, &self.runtime)))

@@ -15,6 +15,8 @@ pub(super) enum Remedy {
     Retry(Failed),
     /// The iterator is too old: get a new one for the current position.
     NewIterator,
+    /// What was asked for is not there, and will not be.
+    Missing,
     /// Calling again would give the same.
     None,
 }
@@ -76,6 +78,7 @@ fn remedy(code: Option<&str>, status: u16, message: &str) -> Remedy {
         | "TooManyRequestsException"
         | "RequestLimitExceeded" => Remedy::Retry(Failed::Throttled),
         "ExpiredIteratorException" => Remedy::NewIterator,
+        "ResourceNotFoundException" => Remedy::Missing,
         // The listing starts again from its first page. A stream that is being created or changed soon will not be.
         "ExpiredNextTokenException"
         | "ResourceInUseException"
@@ -128,7 +131,7 @@ mod tests {
             (Some("ResourceInUseException"), 400, transient),
             (Some("ExpiredIteratorException"), 400, Remedy::NewIterator),
             (Some("AccessDeniedException"), 400, Remedy::None),
-            (Some("ResourceNotFoundException"), 400, Remedy::None),
+            (Some("ResourceNotFoundException"), 400, Remedy::Missing),
             (Some("UnrecognizedClientException"), 400, Remedy::None),
             (Some("InvalidArgumentException"), 400, Remedy::None),
             (Some("KMSDisabledException"), 400, Remedy::None),

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+use shardflow::metrics::SourceMetrics;
 use shardflow::source::RawBatch;
 use shardflow::{Error, Result};
 use tokio::sync::mpsc;
@@ -13,6 +15,7 @@ use super::client::{Fetched, ShardApi};
 use super::failure::{Failure, Remedy};
 use super::pacing::{self, Answer, Pace};
 use super::position::ShardPosition;
+use super::proof::{Kept, Proof, Verdict};
 use super::retry::{Clock, retrying, wait_out};
 use super::standing::Standing;
 
@@ -33,8 +36,11 @@ pub(super) struct Fetch<A, C> {
     pub(super) shard: String,
     /// After the last record that was handed over.
     pub(super) position: ShardPosition,
+    /// Whether the shard was known at the start and is no longer listed: if it is not found, its records have expired.
+    pub(super) may_be_gone: bool,
     pub(super) pace: Pace,
     pub(super) give_up_after: Duration,
+    pub(super) metrics: SourceMetrics,
     /// What the reader tells the engine of where it stands.
     pub(super) standing: Arc<Standing>,
 }
@@ -60,16 +66,21 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
         let mut last_call: Option<Instant> = None;
         let mut gap = self.pace.shortest();
         let mut renewed = false;
+        let mut proof = self.proof();
         loop {
             // Before a new iterator is asked for, so that it is used fresh.
             self.clock.sleep(pacing::wait(self.clock.now(), last_call, gap)).await;
             let current = match iterator.take() {
                 Some(iterator) => iterator,
-                None => self.iterator().await?,
+                None => match self.iterator(proof.as_ref()).await? {
+                    Some(iterator) => iterator,
+                    None => return Ok(Ok(())),
+                },
             };
             last_call = Some(self.clock.now());
             match self.api.records(&current).await {
-                Ok(fetched) => {
+                Ok(mut fetched) => {
+                    proof = proof.filter(|proof| !self.is_proven(proof, &mut fetched));
                     backoff.succeeded();
                     renewed = false;
                     if fetched.is_the_end_for_now() {
@@ -105,14 +116,57 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
         }
     }
 
-    /// A fresh iterator at the current position.
-    async fn iterator(&self) -> Result<String> {
-        let call = || self.api.iterator(&self.shard, &self.position);
-        retrying(self.give_up_after, &self.clock, "get a shard iterator", call).await.map_err(|failure| {
+    /// What a start after a stored record has to see, to know that nothing has expired unread.
+    fn proof(&self) -> Option<Proof> {
+        match &self.position {
+            ShardPosition::After(sequence) => Some(Proof::after(sequence)),
+            ShardPosition::TrimHorizon | ShardPosition::Time(_) => None,
+        }
+    }
+
+    /// Takes what was read before out of an answer. Gives whether it is decided if something has expired; says so if it has.
+    fn is_proven(&self, proof: &Proof, fetched: &mut Fetched) -> bool {
+        let Verdict { known, decided } = proof.judge(fetched);
+        fetched.records.drain(..known);
+        if let Some(Kept::NotAll { first_arrived }) = decided {
+            let arrived = first_arrived.and_then(|millis| Timestamp::from_millisecond(millis).ok());
+            let arrived = arrived.map_or_else(|| "unknown".to_owned(), |time| time.to_string());
             let (shard, stream, position) = (&self.shard, self.api.describe(), &self.position);
-            Error::source(format!("could not read shard \"{shard}\" of {stream} from position \"{position}\""))
-                .caused_by(failure)
-        })
+            tracing::warn!(
+                shard, stream, %position, first_left_arrived = arrived,
+                "the record at the stored position has expired: records that came after it may be LOST; going on with the \
+                 first that is left"
+            );
+            self.metrics.position_expired.increment(1);
+        }
+        decided.is_some()
+    }
+
+    /// A fresh iterator at the current position, or at the record that is to be seen first. `None`: the shard is gone.
+    async fn iterator(&self, proof: Option<&Proof>) -> Result<Option<String>> {
+        let call = || async {
+            match proof {
+                Some(proof) => self.api.iterator_at(&self.shard, proof.sequence()).await,
+                None => self.api.iterator(&self.shard, &self.position).await,
+            }
+        };
+        let (shard, stream, position) = (&self.shard, self.api.describe(), &self.position);
+        match retrying(self.give_up_after, &self.clock, "get a shard iterator", call).await {
+            Ok(iterator) => Ok(Some(iterator)),
+            Err(failure) if failure.remedy == Remedy::Missing && self.may_be_gone => {
+                tracing::warn!(
+                    shard, stream, %position,
+                    "the shard is gone: its records have expired, and those after the stored position may be LOST; going on \
+                     as if it had ended"
+                );
+                self.metrics.position_expired.increment(1);
+                Ok(None)
+            }
+            Err(failure) => {
+                Err(Error::source(format!("could not read shard \"{shard}\" of {stream} from position \"{position}\""))
+                    .caused_by(failure))
+            }
+        }
     }
 
     async fn wait_out(&self, failure: Failure, backoff: &mut Backoff) -> Result<()> {

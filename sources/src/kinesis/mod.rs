@@ -16,9 +16,13 @@
 //! what it was at the start; then it is `after:` the last record of the batch.
 //!
 //! # Resumption
-//! A shard is read on AFTER_SEQUENCE_NUMBER. A shard that appeared since is read from its beginning. A shard whose
-//! unread records have expired while the job was down cannot be told from one that begins there: keep the stream's
-//! retention longer than the job may be down.
+//! A shard is read on after the stored sequence number. A shard that appeared since is read from its beginning.
+//!
+//! Keep the stream's retention longer than the job may be down: records that have expired are lost. The job goes on with
+//! what is left, and says so, in a warning that names the shard and the position, and in the counter
+//! `shardflow_position_expired_total`. To know it, a start asks each shard for the last committed record itself and skips
+//! it. A shard that is gone altogether counts as ended. Where the stored record has expired and there is none after it,
+//! nobody can tell whether there were any.
 //!
 //! # Rewinds
 //! A shard is an immutable log as long as its records are kept, so reading again gives the same records.
@@ -33,15 +37,20 @@ mod fetch;
 mod lineage;
 mod pacing;
 mod position;
+mod proof;
 mod reader;
 mod retry;
+#[cfg(test)]
+mod said;
 mod standing;
 mod start;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use shardflow::Result;
+use shardflow::metrics::SourceMetrics;
 use shardflow::source::{BoxFuture, Enumerator, Source, SourceContext};
 
 pub use start::Start;
@@ -182,6 +191,9 @@ impl Source for Kinesis {
             let enumerator: Box<dyn Enumerator> = Box::new(KinesisEnumerator {
                 client,
                 lineage: Lineage::new(&context.known, context.first_start, start),
+                metrics: SourceMetrics::register(&context.step),
+                resumed: context.known.into_keys().collect(),
+                listed: BTreeSet::new(),
                 interval: self.discovery_interval,
                 pace: Pace::new(self.calls_per_second, self.idle_gap),
                 give_up_after: self.give_up_after,

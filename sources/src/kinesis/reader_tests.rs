@@ -3,7 +3,11 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use shardflow::metrics::SourceMetrics;
+use shardflow::vocabulary::StepName;
 
 use super::*;
 use crate::kinesis::backoff::Failed;
@@ -11,6 +15,7 @@ use crate::kinesis::client::{Fetched, Record};
 use crate::kinesis::failure::{Failure, Remedy};
 use crate::kinesis::pacing::{CALLS_PER_SECOND, IDLE_GAP, Pace};
 use crate::kinesis::position::ShardPosition;
+use crate::kinesis::said::Said;
 
 /// A clock that jumps: each wait is over at once and remembered.
 #[derive(Clone)]
@@ -37,12 +42,21 @@ struct Script {
     answers: Arc<Mutex<VecDeque<Result<Fetched, Failure>>>>,
     iterators: Arc<Mutex<Vec<String>>>,
     calls: Arc<Mutex<Vec<(Duration, String)>>>,
+    shard_is_gone: Arc<Mutex<bool>>,
 }
 
 impl ShardApi for Script {
     async fn iterator(&self, _shard: &str, position: &ShardPosition) -> Result<String, Failure> {
         self.iterators.lock().unwrap().push(position.to_string());
         Ok(format!("at {position}"))
+    }
+
+    async fn iterator_at(&self, _shard: &str, sequence: &str) -> Result<String, Failure> {
+        self.iterators.lock().unwrap().push(format!("at-record:{sequence}"));
+        match *self.shard_is_gone.lock().unwrap() {
+            true => Err(failure(Remedy::Missing, "ResourceNotFoundException: no such shard")),
+            false => Ok(format!("at record {sequence}")),
+        }
     }
 
     async fn records(&self, iterator: &str) -> Result<Fetched, Failure> {
@@ -83,23 +97,90 @@ fn quiet(next: Option<&str>) -> Result<Fetched, Failure> {
     Ok(Fetched { records: Vec::new(), next: next.map(ToOwned::to_owned), millis_behind: Some(0) })
 }
 
+/// An empty page on the way to the next record.
+fn quiet_on_the_way() -> Result<Fetched, Failure> {
+    Ok(Fetched { records: Vec::new(), next: Some("on the way".to_owned()), millis_behind: Some(60_000) })
+}
+
 fn script(answers: impl IntoIterator<Item = Result<Fetched, Failure>>) -> Script {
     let clock = Jumping { start: Instant::now(), passed: Arc::default() };
     let answers = Arc::new(Mutex::new(answers.into_iter().collect()));
-    Script { clock, answers, iterators: Arc::default(), calls: Arc::default() }
+    Script { clock, answers, iterators: Arc::default(), calls: Arc::default(), shard_is_gone: Arc::default() }
 }
 
 fn open(script: &Script, position: ShardPosition) -> ShardReader {
-    let fetch = Fetch {
+    ShardReader::start(fetch(script, position), &Handle::current())
+}
+
+fn fetch(script: &Script, position: ShardPosition) -> Fetch<Script, Jumping> {
+    Fetch {
         api: script.clone(),
         clock: script.clock.clone(),
         shard: "shardId-0".to_owned(),
         position,
+        may_be_gone: false,
         pace: Pace::new(CALLS_PER_SECOND, IDLE_GAP),
         give_up_after: Duration::from_secs(300),
+        metrics: SourceMetrics::register(&StepName::new("scripted")),
         standing: Arc::new(Standing::new(IDLE_GAP)),
-    };
-    ShardReader::start(fetch, &Handle::current())
+    }
+}
+
+/// Reads to the end after record 5; gives the records, how often a position had expired, and what was warned of.
+async fn resume(script: &Script, may_be_gone: bool) -> Result<(Vec<String>, u64, Vec<String>)> {
+    let said = Said::default();
+    let _listening = tracing::subscriber::set_default(said.clone());
+    let expired = Arc::new(AtomicU64::new(0));
+    let fetch = fetch(script, ShardPosition::After("5".to_owned()));
+    let metrics = SourceMetrics { position_expired: metrics::Counter::from_arc(Arc::clone(&expired)), ..fetch.metrics };
+    let mut reader = ShardReader::start(Fetch { may_be_gone, metrics, ..fetch }, &Handle::current());
+    let (sequences, _) = drain(&mut reader).await?;
+    Ok((sequences, expired.load(Ordering::SeqCst), said.warnings()))
+}
+
+#[tokio::test]
+async fn going_on_after_a_record_sees_it_once_more_and_hands_over_only_what_comes_after_it() {
+    let script = script([quiet_on_the_way(), records(&[5, 6, 7], Some("b")), expired(), records(&[8], None)]);
+    let (sequences, expired, warnings) = resume(&script, false).await.unwrap();
+    assert_eq!(sequences, ["6", "7", "8"]);
+    assert_eq!((expired, warnings), (0, vec![]));
+    // Once it is proven, it is gone on with as ever.
+    assert_eq!(*script.iterators.lock().unwrap(), ["at-record:5", "after:7"]);
+}
+
+#[tokio::test]
+async fn the_last_record_of_a_shard_seen_once_more_is_nothing_new() {
+    for answers in [vec![records(&[5], None)], vec![records(&[5], Some("b")), quiet(None)], vec![quiet(None)]] {
+        let (sequences, expired, warnings) = resume(&script(answers), false).await.unwrap();
+        assert_eq!((sequences, expired, warnings), (vec![], 0, vec![]));
+    }
+    // What comes after a quiet while at the end is new, and nothing lay before it.
+    let (sequences, expired, _) = resume(&script([quiet(Some("b")), records(&[9], None)]), false).await.unwrap();
+    assert_eq!((sequences, expired), (vec!["9".to_owned()], 0));
+}
+
+#[tokio::test]
+async fn a_position_that_has_expired_is_said_and_counted_and_gone_on_from() {
+    let mut left = records(&[8, 9], None).unwrap();
+    left.records.iter_mut().for_each(|record| record.arrived = Some(1_793_534_400_250));
+    let script = script([quiet_on_the_way(), Ok(left)]);
+    let (sequences, expired, warnings) = resume(&script, false).await.unwrap();
+    assert_eq!((sequences, expired), (vec!["8".to_owned(), "9".to_owned()], 1));
+    assert_eq!(warnings.len(), 1);
+    for part in ["shardId-0", "after:5", "2026-11-01T12:00:00.25Z", "LOST"] {
+        assert!(warnings[0].contains(part), "{warnings:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_shard_that_is_gone_ends_with_a_warning_if_it_is_not_listed_and_is_an_error_if_it_is() {
+    let script = script([]);
+    *script.shard_is_gone.lock().unwrap() = true;
+    let (sequences, expired, warnings) = resume(&script, true).await.unwrap();
+    assert_eq!((sequences, expired, warnings.len()), (vec![], 1, 1));
+    assert!(warnings[0].contains("shardId-0") && warnings[0].contains("after:5"), "{warnings:?}");
+    let error = resume(&script, false).await.unwrap_err().to_string();
+    assert!(error.contains("ResourceNotFoundException"), "{error}");
 }
 
 /// Reads to the end: the positions of the records, and after each batch.
@@ -138,11 +219,10 @@ async fn says_that_it_is_caught_up(answers: impl IntoIterator<Item = Result<Fetc
 
 #[tokio::test]
 async fn only_an_empty_answer_at_the_shards_end_means_that_there_is_nothing_to_read() {
-    let sparse = || Ok(Fetched { next: Some("b".to_owned()), millis_behind: Some(60_000), ..Fetched::default() });
     let unsaid = || Ok(Fetched { next: Some("b".to_owned()), ..Fetched::default() });
     assert!(!says_that_it_is_caught_up([]).await, "nothing was said yet");
-    assert!(!says_that_it_is_caught_up([sparse(), sparse()]).await, "an empty page on the way");
-    assert!(says_that_it_is_caught_up([sparse(), quiet(Some("b"))]).await);
+    assert!(!says_that_it_is_caught_up([quiet_on_the_way(), quiet_on_the_way()]).await, "an empty page on the way");
+    assert!(says_that_it_is_caught_up([quiet_on_the_way(), quiet(Some("b"))]).await);
     assert!(says_that_it_is_caught_up([unsaid()]).await);
     assert!(!says_that_it_is_caught_up([quiet(Some("b")), throttled()]).await, "it cannot know while it is throttled");
     assert!(!says_that_it_is_caught_up([quiet(Some("b")), reset()]).await);
