@@ -99,6 +99,11 @@ impl WatermarkBoard {
         }
     }
 
+    /// Takes in that no split will ever be opened that begins where this one stopped.
+    pub fn forget(&mut self, split: &SplitId) {
+        self.past.remove(split);
+    }
+
     /// The watermark of a split, where it is known.
     #[must_use]
     pub fn watermark(&self, split: &SplitId) -> Option<EventTime> {
@@ -192,6 +197,18 @@ mod tests {
         assert_eq!(board.reached(), at(40));
         board.advance(&"child".into(), at(70));
         assert_eq!(board.reached(), at(70));
+    }
+
+    #[test]
+    fn a_forgotten_split_leaves_nothing_behind() {
+        let mut board = board(&["a"]);
+        board.advance(&"a".into(), at(40));
+        board.ended(&"a".into());
+        board.retire(&"a".into());
+        assert_eq!(board.watermark(&"a".into()), Some(at(40)));
+        board.forget(&"a".into());
+        assert_eq!(board.watermark(&"a".into()), None);
+        assert!(board.past.is_empty());
     }
 
     #[test]

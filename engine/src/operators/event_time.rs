@@ -159,6 +159,9 @@ impl<T: 'static> EventTimeOperator<T> {
                     self.hub.board().idle(&split);
                 }
                 SplitMessage::Ended { split } => self.end(&split, epoch)?,
+                SplitMessage::Forgotten { split } => {
+                    self.changes.delete(SPLITS_GROUP, SPLITS, split.as_str().as_bytes());
+                }
             }
         }
         Ok(())

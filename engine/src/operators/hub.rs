@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::context::{JobContext, lock};
 use crate::error::Result;
 use crate::event_time::WatermarkBoard;
-use crate::source::lineage::{Adoption, Lineage};
+use crate::source::lineage::{Adoption, Forgotten, Lineage};
 use crate::source::{Enumerator, KnownSplits, Reader, SplitRecord};
 use crate::vocabulary::{Epoch, SplitId, StepName};
 
@@ -26,7 +26,7 @@ pub(crate) enum HubMessage {
     /// Read this split, in an epoch after `after`.
     Open(OpenedSplit),
     /// Drop what is stored of these splits: they have ended and the source no longer lists them.
-    Forget(Vec<SplitId>),
+    Forget(Vec<Forgotten>),
     /// No further split will come.
     NoMore,
 }
@@ -185,6 +185,8 @@ struct Dealer<'a> {
 
 impl Dealer<'_> {
     async fn run(mut self) -> Result<()> {
+        // Whether the last look was the source's interval ago. Looks that ends of splits triggered come in bursts.
+        let mut on_time = false;
         loop {
             let discovery = self.enumerator.discover().await?;
             let found = self.lineage.discovered(&discovery.splits);
@@ -192,8 +194,9 @@ impl Dealer<'_> {
             self.adopt(stored_in)?;
             self.hub.board().ready();
             self.retire();
-            let listed: BTreeSet<SplitId> = discovery.splits.into_iter().map(|split| split.id).collect();
-            self.forget(&listed);
+            if on_time {
+                self.forget(&discovery.splits.into_iter().map(|split| split.id).collect());
+            }
             if discovery.complete && self.lineage.all_ended() {
                 (0..self.hub.inboxes.len()).for_each(|worker| self.hub.send(worker, HubMessage::NoMore));
                 return Ok(());
@@ -202,7 +205,7 @@ impl Dealer<'_> {
             if discovery.complete {
                 self.drain_complete().await?;
             } else {
-                self.wait().await;
+                on_time = self.wait().await;
             }
         }
     }
@@ -252,11 +255,17 @@ impl Dealer<'_> {
     }
 
     fn forget(&mut self, listed: &BTreeSet<SplitId>) {
-        let forgettable = self.lineage.forgettable(listed);
-        if !forgettable.is_empty() {
-            self.lineage.forget(&forgettable);
-            self.hub.send(0, HubMessage::Forget(forgettable));
+        self.lineage.missing_from(listed);
+        let mut forgettable = self.lineage.forgettable();
+        forgettable.retain(|split| !self.unretired.contains(split));
+        if forgettable.is_empty() {
+            return;
         }
+        tracing::info!(source = %self.hub.step, splits = ?forgettable, "splits forgotten: they are no longer listed");
+        let mut board = self.hub.board();
+        forgettable.iter().for_each(|split| board.forget(split));
+        drop(board);
+        self.hub.send(0, HubMessage::Forget(self.lineage.forget(forgettable)));
     }
 
     fn note_end(&mut self, Ended { split, epoch }: Ended) {
@@ -265,15 +274,18 @@ impl Dealer<'_> {
         self.unretired.insert(split);
     }
 
-    /// Waits for the next look: the interval, or at once when a split ends, since its children should follow.
-    async fn wait(&mut self) {
+    /// Waits for the next look: the interval, or until a split ends, since its children should follow at once. Gives
+    /// whether it was the interval.
+    async fn wait(&mut self) -> bool {
         let interval = self.enumerator.interval();
-        if let Ok(Some(ended)) = tokio::time::timeout(interval, self.ended.recv()).await {
+        let Ok(ended) = tokio::time::timeout(interval, self.ended.recv()).await else { return true };
+        if let Some(ended) = ended {
             self.note_end(ended);
-            while let Ok(ended) = self.ended.try_recv() {
-                self.note_end(ended);
-            }
         }
+        while let Ok(ended) = self.ended.try_recv() {
+            self.note_end(ended);
+        }
+        false
     }
 
     /// With a complete listing nothing more can be found: no look is needed until the last split has ended.

@@ -22,7 +22,7 @@ use super::hub::{HubMessage, OpenedSplit, SourceHub};
 use super::{Flowing, Port, SplitMessage, Time};
 use crate::error::Result;
 use crate::metrics::SplitMetrics;
-use crate::source::{RawBatch, Reader, SplitRecord, SplitStatus};
+use crate::source::{Forgotten, RawBatch, Reader, SplitRecord, SplitStatus};
 use crate::state::changelog::{ChangelogWriter, Table};
 use crate::state::codec;
 use crate::vocabulary::{Epoch, KeyGroup, SplitId, StepName};
@@ -141,6 +141,8 @@ struct SourceOperator {
     /// The split to read first at the next activation, so that none starves.
     turn: usize,
     changes: ChangelogWriter,
+    /// Splits to be removed from the snapshot.
+    forgetting: Vec<Forgotten>,
     no_more: bool,
 }
 
@@ -176,6 +178,7 @@ impl SourceOperator {
             splits: Vec::new(),
             turn: 0,
             changes,
+            forgetting: Vec::new(),
             no_more: false,
         };
         operator.downgrade();
@@ -193,6 +196,7 @@ impl SourceOperator {
             self.downgrade();
         }
         self.take_messages()?;
+        self.forget();
         if self.context.may_emit() {
             self.read()?;
         } else if self.context.clock.may_emit() {
@@ -226,15 +230,25 @@ impl SourceOperator {
                     let _ = stored_in.send(self.epoch);
                 }
                 HubMessage::Open(opened) => self.open(opened),
-                HubMessage::Forget(splits) => {
-                    for split in splits {
-                        self.changes.delete(SPLITS_GROUP, SPLITS, split.as_str().as_bytes());
-                    }
-                }
+                HubMessage::Forget(splits) => self.forgetting.extend(splits),
                 HubMessage::NoMore => self.no_more = true,
             }
         }
         Ok(())
+    }
+
+    /// Removes splits from the snapshot, here and behind the event-time operator. Each in an epoch after the one in which
+    /// the worker that read it stored its end: of two changes in one epoch, on two workers, neither is the later.
+    fn forget(&mut self) {
+        let epoch = self.epoch;
+        let is_due = |gone: &mut Forgotten| gone.ended_in.is_none_or(|ended| ended < epoch);
+        let due: Vec<Forgotten> = self.forgetting.extract_if(.., is_due).collect();
+        for Forgotten { split, .. } in due {
+            self.changes.delete(SPLITS_GROUP, SPLITS, split.as_str().as_bytes());
+            if self.hub.timed() {
+                self.emit(SplitMessage::Forgotten { split });
+            }
+        }
     }
 
     fn open(&mut self, OpenedSplit { split, record, reader, after }: OpenedSplit) {

@@ -13,6 +13,8 @@ pub(crate) enum SplitMessage<B> {
     Idle { split: Arc<SplitId> },
     /// All records of the split are in.
     Ended { split: Arc<SplitId> },
+    /// The split ended in an earlier epoch, and nothing is to be kept of it.
+    Forgotten { split: SplitId },
 }
 
 impl<B> SplitMessage<B> {
@@ -25,6 +27,7 @@ impl<B> SplitMessage<B> {
             }
             Self::Idle { split } => Some(SplitMessage::Idle { split }),
             Self::Ended { split } => Some(SplitMessage::Ended { split }),
+            Self::Forgotten { split } => Some(SplitMessage::Forgotten { split }),
         }
     }
 }

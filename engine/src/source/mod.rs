@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::vocabulary::{SplitId, StepName};
 
-pub use lineage::{Adoption, Lineage};
+pub use lineage::{Adoption, Forgotten, Lineage};
 
 /// A boxed future, so that the port is object-safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test a panic is the report")]
 
 mod first_start;
+mod forgotten;
 mod identity;
 mod idle;
 mod scripted;

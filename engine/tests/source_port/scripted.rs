@@ -33,6 +33,8 @@ pub(crate) struct ScriptedSplit {
     pub(crate) records: Vec<u64>,
     pub(crate) ended: bool,
     pub(crate) listed: bool,
+    /// How many listings are still to omit it.
+    pub(crate) omitted: usize,
     pub(crate) caught_up: bool,
     pub(crate) millis_behind: Option<u64>,
     pub(crate) children: Vec<SplitId>,
@@ -46,6 +48,7 @@ impl Default for ScriptedSplit {
             records: Vec::new(),
             ended: false,
             listed: true,
+            omitted: 0,
             caught_up: true,
             millis_behind: None,
             children: Vec::new(),
@@ -144,7 +147,12 @@ impl Enumerator for Scripted {
     fn discover(&mut self) -> BoxFuture<'_, Result<Discovery>> {
         let mut world = self.world();
         world.listings += 1;
-        let listed = world.splits.iter().filter(|(_, split)| split.listed);
+        let omitted: Vec<SplitId> =
+            world.splits.iter().filter(|(_, split)| split.omitted > 0).map(|(id, _)| id.clone()).collect();
+        for id in &omitted {
+            world.splits.get_mut(id).unwrap().omitted -= 1;
+        }
+        let listed = world.splits.iter().filter(|(id, split)| split.listed && !omitted.contains(id));
         let split = |(id, split): (&SplitId, &ScriptedSplit)| Split {
             id: id.clone(),
             parents: split.parents.clone(),
@@ -253,10 +261,6 @@ impl Running {
         counts
     }
 
-    pub(crate) fn late(&self) -> Vec<String> {
-        self.late.values()
-    }
-
     /// Waits until `condition` holds.
     pub(crate) fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
@@ -277,6 +281,14 @@ impl Running {
     /// The job's own end.
     pub(crate) fn join(self) -> Result<Summary> {
         self.thread.join().unwrap()
+    }
+
+    /// The windows and the late records of a job whose input ends.
+    pub(crate) fn finish(self) -> (Vec<(u64, u64)>, Vec<String>) {
+        assert!(self.thread.join().unwrap().unwrap().input_ended);
+        let mut counts = self.counts.values();
+        counts.sort_unstable();
+        (counts, self.late.values())
     }
 
     /// Asks the job to stop, and waits for its end.
