@@ -3,7 +3,7 @@
 //! *Enters*: what the source's enumerator lists, and which splits have ended. *Leaves*: opened readers, in the workers'
 //! inboxes. *Survives a crash*: nothing here; the source operators store each split's record.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -156,15 +156,7 @@ impl SourceHub {
         known: KnownSplits,
     ) {
         let Some(ended) = lock(&self.receiver).take() else { return };
-        let load = vec![0; self.inboxes.len()];
-        let dealer = Dealer {
-            hub: &self,
-            enumerator,
-            lineage: Lineage::restore(known),
-            ended,
-            load,
-            unretired: BTreeSet::new(),
-        };
+        let dealer = Dealer::new(&self, enumerator, known, ended);
         if let Err(error) = dealer.run().await {
             context.fail(error.in_step(self.step.as_str()));
         }
@@ -178,12 +170,25 @@ struct Dealer<'a> {
     lineage: Lineage,
     ended: UnboundedReceiver<Ended>,
     /// Splits dealt to each worker and not ended.
-    load: Vec<i64>,
+    load: Vec<usize>,
+    /// The worker of each of them.
+    dealt: HashMap<SplitId, usize>,
     /// Ended splits that still hold time back for children.
     unretired: BTreeSet<SplitId>,
 }
 
-impl Dealer<'_> {
+impl<'a> Dealer<'a> {
+    fn new(
+        hub: &'a SourceHub,
+        enumerator: Box<dyn Enumerator>,
+        known: KnownSplits,
+        ended: UnboundedReceiver<Ended>,
+    ) -> Self {
+        let load = vec![0; hub.inboxes.len()];
+        let lineage = Lineage::restore(known);
+        Self { hub, enumerator, lineage, ended, load, dealt: HashMap::new(), unretired: BTreeSet::new() }
+    }
+
     async fn run(mut self) -> Result<()> {
         // Whether the last look was the source's interval ago. Looks that ends of splits triggered come in bursts.
         let mut on_time = false;
@@ -230,7 +235,8 @@ impl Dealer<'_> {
             self.hub.board().open(&split, &parents);
             let worker = least(&self.load);
             if let Some(load) = self.load.get_mut(worker) {
-                *load += 1;
+                *load = load.saturating_add(1);
+                self.dealt.insert(split.clone(), worker);
             }
             tracing::info!(source = %self.hub.step, %split, worker, %position, "split opened");
             let record = SplitRecord { parents, position, status: crate::source::SplitStatus::Reading };
@@ -271,6 +277,10 @@ impl Dealer<'_> {
     fn note_end(&mut self, Ended { split, epoch }: Ended) {
         tracing::info!(source = %self.hub.step, %split, %epoch, "split ended");
         self.lineage.ended(&split, epoch);
+        let worker = self.dealt.remove(&split);
+        if let Some(load) = worker.and_then(|worker| self.load.get_mut(worker)) {
+            *load = load.saturating_sub(1);
+        }
         self.unretired.insert(split);
     }
 
@@ -302,6 +312,10 @@ impl Dealer<'_> {
 }
 
 /// The index of the least load; the first of equals.
-fn least(load: &[i64]) -> usize {
+fn least(load: &[usize]) -> usize {
     load.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(worker, _)| worker)
 }
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;

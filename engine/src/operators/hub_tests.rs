@@ -1,0 +1,67 @@
+//! What the hub decides, without a dataflow.
+
+use std::task::{Context, Poll};
+
+use super::*;
+use crate::source::{BoxFuture, Discovery, Position, RawBatch, Split};
+
+/// Opens readers that never have anything.
+struct Silent;
+
+impl Enumerator for Silent {
+    fn interval(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+
+    fn discover(&mut self) -> BoxFuture<'_, Result<Discovery>> {
+        Box::pin(async { Ok(Discovery::default()) })
+    }
+
+    fn open(&mut self, _split: &SplitId, _position: &Position) -> Result<Box<dyn Reader>> {
+        Ok(Box::new(Silent))
+    }
+}
+
+impl Reader for Silent {
+    fn poll_read(&mut self, _cx: &mut Context<'_>) -> Poll<Result<Option<RawBatch>>> {
+        Poll::Pending
+    }
+}
+
+fn hub(workers: usize) -> SourceHub {
+    SourceHub::new(StepName::new("source"), workers, WatermarkBoard::default(), None)
+}
+
+fn dealer(hub: &SourceHub) -> Dealer<'_> {
+    let ended = lock(&hub.receiver).take().unwrap();
+    Dealer::new(hub, Box::new(Silent), KnownSplits::new(), ended)
+}
+
+/// Lists splits, each given with its parents, and opens what may be opened.
+fn list(dealer: &mut Dealer<'_>, splits: &[(&str, &[&str])]) {
+    let split = |(id, parents): &(&str, &[&str])| Split {
+        id: SplitId::new(id),
+        parents: parents.iter().map(SplitId::new).collect(),
+        start: Position::new("0"),
+    };
+    dealer.lineage.discovered(&splits.iter().map(split).collect::<Vec<_>>());
+    dealer.adopt(None).unwrap();
+}
+
+fn end(dealer: &mut Dealer<'_>, split: &str) {
+    dealer.note_end(Ended { split: SplitId::new(split), epoch: Epoch::new(1) });
+}
+
+#[test]
+fn a_new_split_goes_to_the_worker_with_the_fewest_that_have_not_ended() {
+    let hub = hub(2);
+    let mut dealer = dealer(&hub);
+    list(&mut dealer, &[("a", &[]), ("b", &[]), ("c", &[]), ("d", &[])]);
+    assert_eq!(dealer.load, [2, 2]);
+    end(&mut dealer, "b");
+    end(&mut dealer, "d");
+    end(&mut dealer, "d");
+    assert_eq!(dealer.load, [2, 0], "an end that is told twice counts once");
+    list(&mut dealer, &[("e", &[]), ("f", &[])]);
+    assert_eq!(dealer.load, [2, 2]);
+}
