@@ -3,10 +3,10 @@
 //! *Enters*: what the source's enumerator lists, and which splits have ended. *Leaves*: opened readers, in the workers'
 //! inboxes. *Survives a crash*: nothing here; the source operators store each split's record.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use timely::scheduling::SyncActivator;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -50,6 +50,21 @@ struct Inbox {
     waker: Option<SyncActivator>,
 }
 
+/// An ended split that still holds time back for its children.
+struct Held {
+    /// Those that the split's own end named; a listing may not have them yet.
+    children: Vec<SplitId>,
+    /// Until when they are waited for.
+    until: Instant,
+}
+
+/// How long time is held back for children that were announced and are in no listing yet. Far longer than a listing lags,
+/// and short enough that a child that never comes does not stop the job's results for long.
+const CHILDREN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often to look for announced children.
+const CHILDREN_INTERVAL: Duration = Duration::from_secs(1);
+
 /// One source of a process, as its operators see it.
 pub(crate) struct SourceHub {
     step: StepName,
@@ -59,6 +74,8 @@ pub(crate) struct SourceHub {
     ended: UnboundedSender<Ended>,
     receiver: Mutex<Option<UnboundedReceiver<Ended>>>,
     board: Mutex<WatermarkBoard>,
+    /// The children that ends of splits have named, until the hub's task takes them.
+    announced: Mutex<HashMap<SplitId, Vec<SplitId>>>,
     /// Whether an event-time operator follows; it then reports ended splits, once it has seen all their records.
     timed: AtomicBool,
     idle_after: OnceLock<Option<Duration>>,
@@ -78,6 +95,7 @@ impl SourceHub {
             ended,
             receiver: Mutex::new(Some(receiver)),
             board: Mutex::new(board),
+            announced: Mutex::default(),
             timed: AtomicBool::new(false),
             idle_after: OnceLock::new(),
             time_wakers: Mutex::default(),
@@ -118,6 +136,11 @@ impl SourceHub {
             // A worker that is gone needs no waking.
             let _ = waker.activate();
         }
+    }
+
+    /// Takes in which splits follow one that has ended. Before its end is reported.
+    pub(crate) fn announce(&self, split: &SplitId, children: Vec<SplitId>) {
+        lock(&self.announced).insert(split.clone(), children);
     }
 
     /// Reports that all records of a split are in, the last of them in `epoch`.
@@ -174,7 +197,7 @@ struct Dealer<'a> {
     /// The worker of each of them.
     dealt: HashMap<SplitId, usize>,
     /// Ended splits that still hold time back for children.
-    unretired: BTreeSet<SplitId>,
+    unretired: BTreeMap<SplitId, Held>,
 }
 
 impl<'a> Dealer<'a> {
@@ -186,7 +209,7 @@ impl<'a> Dealer<'a> {
     ) -> Self {
         let load = vec![0; hub.inboxes.len()];
         let lineage = Lineage::restore(known);
-        Self { hub, enumerator, lineage, ended, load, dealt: HashMap::new(), unretired: BTreeSet::new() }
+        Self { hub, enumerator, lineage, ended, load, dealt: HashMap::new(), unretired: BTreeMap::new() }
     }
 
     async fn run(mut self) -> Result<()> {
@@ -198,7 +221,7 @@ impl<'a> Dealer<'a> {
             let stored_in = self.register(found).await;
             self.adopt(stored_in)?;
             self.hub.board().ready();
-            self.retire();
+            self.retire(discovery.complete, Instant::now());
             if on_time {
                 self.forget(&discovery.splits.into_iter().map(|split| split.id).collect());
             }
@@ -247,23 +270,31 @@ impl<'a> Dealer<'a> {
     }
 
     /// Lets go of time for ended splits that no child waits for any more. Only after a listing made after their end: a
-    /// listing from before does not know their children.
-    fn retire(&mut self) {
+    /// listing from before does not know their children. One that lags does not either, so children that the end itself
+    /// named must be known, unless the listing is `complete` or they were waited for in vain.
+    fn retire(&mut self, complete: bool, now: Instant) {
         let waiting = self.lineage.awaited();
+        let (lineage, step) = (&self.lineage, &self.hub.step);
         let mut board = self.hub.board();
-        self.unretired.retain(|split| {
-            let awaited = waiting.contains(split);
-            if !awaited {
+        self.unretired.retain(|split, held| {
+            held.children.retain(|child| !complete && !lineage.knows(child));
+            if !held.children.is_empty() && now >= held.until {
+                let children = std::mem::take(&mut held.children);
+                tracing::warn!(source = %step, %split, ?children, "children of an ended split are still in no listing; \
+                    time goes on without them, and their first records may be late");
+            }
+            let holds = waiting.contains(split) || !held.children.is_empty();
+            if !holds {
                 board.retire(split);
             }
-            awaited
+            holds
         });
     }
 
     fn forget(&mut self, listed: &BTreeSet<SplitId>) {
         self.lineage.missing_from(listed);
         let mut forgettable = self.lineage.forgettable();
-        forgettable.retain(|split| !self.unretired.contains(split));
+        forgettable.retain(|split| !self.unretired.contains_key(split));
         if forgettable.is_empty() {
             return;
         }
@@ -281,14 +312,17 @@ impl<'a> Dealer<'a> {
         if let Some(load) = worker.and_then(|worker| self.load.get_mut(worker)) {
             *load = load.saturating_sub(1);
         }
-        self.unretired.insert(split);
+        let children = lock(&self.hub.announced).remove(&split).unwrap_or_default();
+        self.unretired.insert(split, Held { children, until: Instant::now() + CHILDREN_PATIENCE });
     }
 
     /// Waits for the next look: the interval, or until a split ends, since its children should follow at once. Gives
     /// whether it was the interval.
     async fn wait(&mut self) -> bool {
         let interval = self.enumerator.interval();
-        let Ok(ended) = tokio::time::timeout(interval, self.ended.recv()).await else { return true };
+        let children_are_due = self.unretired.values().any(|held| !held.children.is_empty());
+        let pause = if children_are_due { interval.min(CHILDREN_INTERVAL) } else { interval };
+        let Ok(ended) = tokio::time::timeout(pause, self.ended.recv()).await else { return pause == interval };
         if let Some(ended) = ended {
             self.note_end(ended);
         }
@@ -304,7 +338,7 @@ impl<'a> Dealer<'a> {
             let Some(ended) = self.ended.recv().await else { return Ok(()) };
             self.note_end(ended);
             self.adopt(None)?;
-            self.retire();
+            self.retire(true, Instant::now());
             self.hub.wake_event_time();
         }
         Ok(())

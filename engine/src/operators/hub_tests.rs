@@ -65,3 +65,40 @@ fn a_new_split_goes_to_the_worker_with_the_fewest_that_have_not_ended() {
     list(&mut dealer, &[("e", &[]), ("f", &[])]);
     assert_eq!(dealer.load, [2, 2]);
 }
+
+#[test]
+fn an_ended_split_holds_time_until_a_listing_has_the_children_that_its_end_named() {
+    let hub = hub(1);
+    let mut dealer = dealer(&hub);
+    list(&mut dealer, &[("parent", &[])]);
+    hub.announce(&"parent".into(), vec!["left".into(), "right".into()]);
+    end(&mut dealer, "parent");
+    dealer.retire(false, Instant::now());
+    list(&mut dealer, &[("left", &["parent"])]);
+    dealer.retire(false, Instant::now());
+    assert!(dealer.unretired.contains_key(&"parent".into()), "one of its children is missing yet");
+    list(&mut dealer, &[("right", &["parent"])]);
+    dealer.retire(false, Instant::now());
+    assert!(dealer.unretired.is_empty());
+}
+
+#[test]
+fn children_that_never_come_are_not_waited_for_for_ever() {
+    let hub = hub(1);
+    let mut dealer = dealer(&hub);
+    list(&mut dealer, &[("parent", &[]), ("bounded", &[])]);
+    for split in ["parent", "bounded"] {
+        hub.announce(&split.into(), vec!["ghost".into()]);
+        end(&mut dealer, split);
+    }
+    let now = Instant::now();
+    dealer.retire(false, now + CHILDREN_PATIENCE / 2);
+    assert_eq!(dealer.unretired.len(), 2);
+    dealer.retire(false, now + CHILDREN_PATIENCE);
+    assert!(dealer.unretired.is_empty());
+
+    hub.announce(&"parent".into(), vec!["ghost".into()]);
+    end(&mut dealer, "parent");
+    dealer.retire(true, now);
+    assert!(dealer.unretired.is_empty(), "a complete listing has all that there will ever be");
+}

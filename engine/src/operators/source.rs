@@ -326,6 +326,7 @@ impl SourceOperator {
                 SplitMessage::Records { split: id, batch }
             }
             Poll::Ready(Ok(None)) => {
+                self.hub.announce(&id, reader.children());
                 split.record.status = SplitStatus::Ended;
                 split.reader = None;
                 SplitMessage::Ended { split: id }

@@ -188,10 +188,15 @@ impl Lineage {
     pub fn forgettable(&self) -> Vec<SplitId> {
         let going_on = self.splits.values().filter(|entry| !entry.has_ended());
         let needed: BTreeSet<&SplitId> = going_on.flat_map(|entry| &entry.record.parents).collect();
-        let gone = |id: &SplitId, entry: &Entry| {
-            entry.has_ended() && entry.missed >= FORGET_AFTER && !needed.contains(id)
-        };
+        let gone =
+            |id: &SplitId, entry: &Entry| entry.has_ended() && entry.missed >= FORGET_AFTER && !needed.contains(id);
         self.splits.iter().filter(|(id, entry)| gone(id, entry)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Whether a split was ever found, and not forgotten.
+    #[must_use]
+    pub fn knows(&self, split: &SplitId) -> bool {
+        self.splits.contains_key(split)
     }
 
     /// The parents that some waiting split names.

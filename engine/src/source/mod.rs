@@ -172,6 +172,12 @@ pub trait Reader: Send + 'static {
     fn caught_up(&self) -> bool {
         true
     }
+
+    /// After the end: the splits that follow this one, where the source says so there. Time is held back for them until a
+    /// listing has them (for a minute at most), so that a listing that lags makes no record late.
+    fn children(&self) -> Vec<SplitId> {
+        Vec::new()
+    }
 }
 
 /// Records as a source delivers them: one shared buffer and where each record lies in it.

@@ -208,6 +208,10 @@ impl Reader for ScriptedReader {
     fn caught_up(&self) -> bool {
         self.of(|split| split.caught_up)
     }
+
+    fn children(&self) -> Vec<SplitId> {
+        self.of(|split| split.children.clone())
+    }
 }
 
 /// A job that counts the records of each 10 ms of event time, while it runs.

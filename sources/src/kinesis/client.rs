@@ -29,6 +29,8 @@ pub(super) struct Fetched {
     /// `None`: the shard is closed and has been read to its end.
     pub(super) next: Option<String>,
     pub(super) millis_behind: Option<u64>,
+    /// At the end of a closed shard: those that took over its keys.
+    pub(super) children: Vec<String>,
 }
 
 impl Fetched {
@@ -178,6 +180,7 @@ impl ShardApi for Client {
         Ok(Fetched {
             records: answer.records.into_iter().map(record).collect(),
             next: answer.next_shard_iterator,
+            children: answer.child_shards.into_iter().flatten().map(|child| child.shard_id).collect(),
             millis_behind: answer.millis_behind_latest.and_then(|millis| u64::try_from(millis).ok()),
         })
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use shardflow::metrics::SourceMetrics;
 use shardflow::source::RawBatch;
+use shardflow::vocabulary::SplitId;
 use shardflow::{Error, Result};
 use tokio::sync::mpsc;
 
@@ -23,8 +24,9 @@ use super::standing::Standing;
 pub(super) enum Message {
     /// Records.
     Batch(RawBatch),
-    /// The shard is closed and was read to its end. Said, so that a task that dies does not look like an end.
-    End,
+    /// The shard is closed and was read to its end, and these follow. Said, so that a task that dies does not look like
+    /// an end.
+    End(Vec<SplitId>),
     /// It cannot go on.
     Failed(Error),
 }
@@ -52,7 +54,7 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
     /// Runs to the end and reports it.
     pub(super) async fn run(mut self, out: mpsc::Sender<Message>) {
         let last = match self.read(&out).await {
-            Ok(Ok(())) => Message::End,
+            Ok(Ok(children)) => Message::End(children),
             Ok(Err(Unheard)) => return,
             Err(error) => Message::Failed(error),
         };
@@ -60,7 +62,7 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
         let _ = out.send(last).await;
     }
 
-    async fn read(&mut self, out: &mpsc::Sender<Message>) -> Result<Result<(), Unheard>> {
+    async fn read(&mut self, out: &mpsc::Sender<Message>) -> Result<Result<Vec<SplitId>, Unheard>> {
         let mut backoff = Backoff::new(self.give_up_after);
         let mut iterator = None;
         let mut last_call: Option<Instant> = None;
@@ -74,7 +76,7 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
                 Some(iterator) => iterator,
                 None => match self.iterator(proof.as_ref()).await? {
                     Some(iterator) => iterator,
-                    None => return Ok(Ok(())),
+                    None => return Ok(Ok(Vec::new())),
                 },
             };
             last_call = Some(self.clock.now());
@@ -91,11 +93,12 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
                     let answer = Answer { records: fetched.records.len(), millis_behind: fetched.millis_behind };
                     gap = self.pace.gap(gap, answer);
                     iterator = fetched.next.clone();
+                    let children = fetched.children.iter().map(SplitId::new).collect();
                     if self.hand_over(fetched, out).await.is_err() {
                         return Ok(Err(Unheard));
                     }
                     if iterator.is_none() {
-                        return Ok(Ok(()));
+                        return Ok(Ok(children));
                     }
                 }
                 Err(failure) if failure.remedy == Remedy::NewIterator => {

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use shardflow::source::{RawBatch, Reader};
+use shardflow::vocabulary::SplitId;
 use shardflow::{Error, Result};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -24,7 +25,8 @@ pub(super) struct ShardReader {
     messages: mpsc::Receiver<Message>,
     standing: Arc<Standing>,
     task: AbortHandle,
-    ended: bool,
+    /// The shards that follow, once the end has been read.
+    children: Option<Vec<SplitId>>,
 }
 
 impl ShardReader {
@@ -33,19 +35,19 @@ impl ShardReader {
         let (sender, messages) = mpsc::channel(WAITING_BATCHES);
         let (shard, standing) = (fetch.shard.clone(), Arc::clone(&fetch.standing));
         let task = runtime.spawn(fetch.run(sender)).abort_handle();
-        Self { shard, messages, standing, task, ended: false }
+        Self { shard, messages, standing, task, children: None }
     }
 }
 
 impl Reader for ShardReader {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<RawBatch>>> {
-        if self.ended {
+        if self.children.is_some() {
             return Poll::Ready(Ok(None));
         }
         self.messages.poll_recv(cx).map(|message| match message {
             Some(Message::Batch(batch)) => Ok(Some(batch)),
-            Some(Message::End) => {
-                self.ended = true;
+            Some(Message::End(children)) => {
+                self.children = Some(children);
                 Ok(None)
             }
             Some(Message::Failed(error)) => Err(error),
@@ -59,6 +61,10 @@ impl Reader for ShardReader {
 
     fn caught_up(&self) -> bool {
         self.standing.caught_up(Instant::now())
+    }
+
+    fn children(&self) -> Vec<SplitId> {
+        self.children.clone().unwrap_or_default()
     }
 }
 

@@ -90,16 +90,16 @@ fn expired() -> Result<Fetched, Failure> {
 fn records(sequences: &[u64], next: Option<&str>) -> Result<Fetched, Failure> {
     let record = |sequence: &u64| Record { sequence: sequence.to_string(), data: vec![b'x'], arrived: None };
     let records = sequences.iter().map(record).collect();
-    Ok(Fetched { records, next: next.map(ToOwned::to_owned), millis_behind: Some(7) })
+    Ok(Fetched { records, next: next.map(ToOwned::to_owned), millis_behind: Some(7), ..Fetched::default() })
 }
 
 fn quiet(next: Option<&str>) -> Result<Fetched, Failure> {
-    Ok(Fetched { records: Vec::new(), next: next.map(ToOwned::to_owned), millis_behind: Some(0) })
+    Ok(Fetched { next: next.map(ToOwned::to_owned), millis_behind: Some(0), ..Fetched::default() })
 }
 
 /// An empty page on the way to the next record.
 fn quiet_on_the_way() -> Result<Fetched, Failure> {
-    Ok(Fetched { records: Vec::new(), next: Some("on the way".to_owned()), millis_behind: Some(60_000) })
+    Ok(Fetched { next: Some("on the way".to_owned()), millis_behind: Some(60_000), ..Fetched::default() })
 }
 
 fn script(answers: impl IntoIterator<Item = Result<Fetched, Failure>>) -> Script {
