@@ -202,6 +202,7 @@ impl SourceOperator {
         } else if self.context.clock.may_emit() {
             self.activator.activate_after(IN_FLIGHT_PAUSE);
         }
+        self.report_behind();
         self.report_idle();
         let ended = self.splits.iter().all(|split| split.reader.is_none());
         if self.no_more && ended && !self.context.clock.stopping() {
@@ -319,13 +320,11 @@ impl SourceOperator {
             Poll::Ready(Err(error)) => return Err(error),
             Poll::Ready(Ok(Some(batch))) => {
                 split.record.position = batch.after().clone();
-                if let Some(millis) = reader.millis_behind() {
-                    split.metrics.behind(millis);
-                }
                 split.waker.ready.store(true, Ordering::SeqCst);
                 SplitMessage::Records { split: id, batch }
             }
             Poll::Ready(Ok(None)) => {
+                split.metrics.behind(0);
                 self.hub.announce(&id, reader.children());
                 split.record.status = SplitStatus::Ended;
                 split.reader = None;
@@ -354,6 +353,16 @@ impl SourceOperator {
             self.data.activate().session(capability).give(message);
         }
         size
+    }
+
+    /// Sets how far each split is behind its end. At every activation and not with batches alone: the one that is stuck
+    /// gives none, and one that has caught up gives none either.
+    fn report_behind(&self) {
+        for split in &self.splits {
+            if let Some(millis) = split.reader.as_ref().and_then(|reader| reader.millis_behind()) {
+                split.metrics.behind(millis);
+            }
+        }
     }
 
     /// Tells the event-time operator of splits that have had nothing to read for long, while the engine was willing to
