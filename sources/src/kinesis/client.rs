@@ -16,8 +16,8 @@ pub(super) trait ShardApi: Clone + Send + Sync + 'static {
     fn iterator(&self, shard: &str, position: &ShardPosition) -> impl Future<Output = Result<String, Failure>> + Send;
     /// A fresh iterator at the record of this number itself.
     fn iterator_at(&self, shard: &str, sequence: &str) -> impl Future<Output = Result<String, Failure>> + Send;
-    /// What lies at an iterator.
-    fn records(&self, iterator: &str) -> impl Future<Output = Result<Fetched, Failure>> + Send;
+    /// What lies at an iterator: up to `most` records, or as many as the service gives at a time.
+    fn records(&self, iterator: &str, most: Option<i32>) -> impl Future<Output = Result<Fetched, Failure>> + Send;
     /// The stream, and where it is, for error texts.
     fn describe(&self) -> &str;
 }
@@ -169,9 +169,9 @@ impl ShardApi for Client {
         self.get_iterator(call.starting_sequence_number(sequence)).await
     }
 
-    async fn records(&self, iterator: &str) -> Result<Fetched, Failure> {
+    async fn records(&self, iterator: &str, most: Option<i32>) -> Result<Fetched, Failure> {
         let call = self.sdk.get_records().shard_iterator(iterator).set_stream_arn(self.stream.arn.clone());
-        let answer = call.send().await.map_err(|error| Failure::of(&error))?;
+        let answer = call.set_limit(most).send().await.map_err(|error| Failure::of(&error))?;
         let record = |record: aws_sdk_kinesis::types::Record| Record {
             arrived: record.approximate_arrival_timestamp.and_then(|time| time.to_millis().ok()),
             sequence: record.sequence_number,

@@ -10,6 +10,7 @@ use shardflow::vocabulary::SplitId;
 use shardflow::{Error, Result};
 use tokio::runtime::Handle;
 
+use super::budget::Budget;
 use super::client::{Client, ShardApi};
 use super::fetch::Fetch;
 use super::lineage::Lineage;
@@ -27,6 +28,7 @@ pub(super) struct KinesisEnumerator {
     pub(super) pace: Pace,
     pub(super) give_up_after: Duration,
     pub(super) runtime: Handle,
+    pub(super) budget: Budget,
     pub(super) metrics: SourceMetrics,
     /// What was known at the start.
     pub(super) resumed: BTreeSet<SplitId>,
@@ -66,6 +68,7 @@ impl Enumerator for KinesisEnumerator {
             may_be_gone: self.resumed.contains(split) && !self.listed.contains(split),
             pace: self.pace,
             give_up_after: self.give_up_after,
+            budget: self.budget.clone(),
             metrics: self.metrics.clone(),
             standing: Arc::new(Standing::new(self.pace.longest())),
         };

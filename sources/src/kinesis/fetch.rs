@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::backoff::{Backoff, Failed};
 use super::batches::batches;
+use super::budget::{Appetite, Budget, Share};
 use super::client::{Fetched, ShardApi};
 use super::failure::{Failure, Remedy};
 use super::pacing::{self, Answer, Pace};
@@ -20,10 +21,13 @@ use super::proof::{Kept, Proof, Verdict};
 use super::retry::{Clock, retrying, wait_out};
 use super::standing::Standing;
 
+/// How long a call may wait for room in the buffer before its iterator may have expired. They live for 5 minutes.
+const LONG_WAIT: Duration = Duration::from_secs(60);
+
 /// What the task tells the reader.
 pub(super) enum Message {
-    /// Records.
-    Batch(RawBatch),
+    /// Records, and what they take of the source's buffer until the worker has them.
+    Batch(RawBatch, Option<Share>),
     /// The shard is closed and was read to its end, and these follow. Said, so that a task that dies does not look like
     /// an end.
     End(Vec<SplitId>),
@@ -42,6 +46,7 @@ pub(super) struct Fetch<A, C> {
     pub(super) may_be_gone: bool,
     pub(super) pace: Pace,
     pub(super) give_up_after: Duration,
+    pub(super) budget: Budget,
     pub(super) metrics: SourceMetrics,
     /// What the reader tells the engine of where it stands.
     pub(super) standing: Arc<Standing>,
@@ -69,6 +74,7 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
         let mut gap = self.pace.shortest();
         let mut renewed = false;
         let mut proof = self.proof();
+        let mut appetite = Appetite::unknown();
         loop {
             // Before a new iterator is asked for, so that it is used fresh.
             self.clock.sleep(pacing::wait(self.clock.now(), last_call, gap)).await;
@@ -79,9 +85,17 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
                     None => return Ok(Ok(Vec::new())),
                 },
             };
-            last_call = Some(self.clock.now());
-            match self.api.records(&current).await {
+            // With the iterator at hand, so that a shard that gets none keeps nothing from the others.
+            let waiting = self.clock.now();
+            let mut share = self.budget.reserve(appetite.bytes()).await?;
+            let began = self.clock.now();
+            last_call = Some(began);
+            // After a wait as long as this an expired iterator is no fault, however often it happens.
+            renewed &= began.saturating_duration_since(waiting) < LONG_WAIT;
+            let answer = self.api.records(&current, appetite.records()).await;
+            match answer {
                 Ok(mut fetched) => {
+                    share.shrink(appetite.fed(&fetched.records));
                     proof = proof.filter(|proof| !self.is_proven(proof, &mut fetched));
                     backoff.succeeded();
                     renewed = false;
@@ -94,7 +108,7 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
                     gap = self.pace.gap(gap, answer);
                     iterator = fetched.next.clone();
                     let children = fetched.children.iter().map(SplitId::new).collect();
-                    if self.hand_over(fetched, out).await.is_err() {
+                    if self.hand_over(fetched, share, out).await.is_err() {
                         return Ok(Err(Unheard));
                     }
                     if iterator.is_none() {
@@ -102,6 +116,7 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
                     }
                 }
                 Err(failure) if failure.remedy == Remedy::NewIterator => {
+                    drop(share);
                     // Once is what a long pause does. Again at once is a fault, and must not become a busy loop.
                     self.standing.something_to_read();
                     if renewed {
@@ -111,6 +126,7 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
                     renewed = true;
                 }
                 Err(failure) => {
+                    drop(share);
                     self.standing.something_to_read();
                     self.wait_out(failure, &mut backoff).await?;
                     iterator = Some(current);
@@ -180,9 +196,15 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
     }
 
     /// Sends the records on, waiting for room, and moves the position with each batch.
-    async fn hand_over(&mut self, fetched: Fetched, out: &mpsc::Sender<Message>) -> Result<(), Unheard> {
+    async fn hand_over(
+        &mut self,
+        fetched: Fetched,
+        mut share: Share,
+        out: &mpsc::Sender<Message>,
+    ) -> Result<(), Unheard> {
         for (batch, after) in batches(fetched.records, &self.position.clone()) {
-            out.send(Message::Batch(batch)).await.map_err(|_| Unheard)?;
+            let part = share.part_of(&batch);
+            out.send(Message::Batch(batch, part)).await.map_err(|_| Unheard)?;
             self.position = after;
         }
         // Only now: as long as batches of this answer wait, the reader has not come this far.

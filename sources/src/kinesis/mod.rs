@@ -3,8 +3,9 @@
 //! What enters: a stream's name and where to start. What leaves: each record's data, with its sequence number as the
 //! position. What survives a crash: for each shard the sequence number of the last record that was committed.
 //!
-//! A shard is one split. One task a shard calls GetRecords, paced to what the shard allows, and hands batches to the
-//! worker through a channel that holds two of them (at most 1,000 records or about 1 MiB each): a slow job slows the
+//! A shard is one split. One task a shard calls GetRecords, paced to what the shard allows, and hands batches (at most
+//! 1,000 records or about 1 MiB each) to the worker through a channel that holds two of them; the rest of the answer waits
+//! behind them. What all shards of a source hold in this way is bounded by [`Kinesis::buffer_bytes`]: a slow job slows the
 //! calls down and nothing piles up.
 //!
 //! Throttling is waited out for as long as it lasts. Other failures that may pass (time-outs, resets, faults of the
@@ -29,6 +30,7 @@
 
 mod backoff;
 mod batches;
+mod budget;
 mod client;
 mod connect;
 mod enumerator;
@@ -55,6 +57,7 @@ use shardflow::source::{BoxFuture, Enumerator, Source, SourceContext};
 
 pub use start::Start;
 
+use budget::Budget;
 use enumerator::KinesisEnumerator;
 use lineage::Lineage;
 use pacing::Pace;
@@ -84,6 +87,7 @@ pub struct Kinesis {
     idle_gap: Duration,
     connect_timeout: Duration,
     give_up_after: Duration,
+    buffer_bytes: u64,
 }
 
 impl Kinesis {
@@ -101,6 +105,7 @@ impl Kinesis {
             idle_gap: pacing::IDLE_GAP,
             connect_timeout: Duration::from_secs(10),
             give_up_after: Duration::from_secs(300),
+            buffer_bytes: budget::BUFFER_BYTES,
         }
     }
 
@@ -171,6 +176,15 @@ impl Kinesis {
         self
     }
 
+    /// How much all shards together may have fetched and not handed over, in bytes; 64 MiB by default, at least 10 MiB, which
+    /// is what one answer may weigh. Calls ask for no more than is free; an answer whose records are far larger than those
+    /// before it may exceed it once. More helps where hundreds of shards have to catch up at once.
+    #[must_use]
+    pub fn buffer_bytes(mut self, bytes: u64) -> Self {
+        self.buffer_bytes = bytes;
+        self
+    }
+
     /// The stream's name or ARN, as given.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -191,6 +205,7 @@ impl Source for Kinesis {
             let enumerator: Box<dyn Enumerator> = Box::new(KinesisEnumerator {
                 client,
                 lineage: Lineage::new(&context.known, context.first_start, start),
+                budget: Budget::new(self.buffer_bytes),
                 metrics: SourceMetrics::register(&context.step),
                 resumed: context.known.into_keys().collect(),
                 listed: BTreeSet::new(),

@@ -16,7 +16,8 @@ use super::fetch::{Fetch, Message};
 use super::retry::Clock;
 use super::standing::Standing;
 
-/// How many batches wait between the task and the worker; with their size this bounds the memory of a shard.
+/// How many batches wait between the task and the worker. Besides them the task holds the rest of one answer; what all
+/// shards hold together, the budget bounds.
 const WAITING_BATCHES: usize = 2;
 
 /// Reads one shard. Dropping it ends its task.
@@ -45,7 +46,7 @@ impl Reader for ShardReader {
             return Poll::Ready(Ok(None));
         }
         self.messages.poll_recv(cx).map(|message| match message {
-            Some(Message::Batch(batch)) => Ok(Some(batch)),
+            Some(Message::Batch(batch, _share)) => Ok(Some(batch)),
             Some(Message::End(children)) => {
                 self.children = Some(children);
                 Ok(None)

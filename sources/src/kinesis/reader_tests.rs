@@ -11,6 +11,7 @@ use shardflow::vocabulary::StepName;
 
 use super::*;
 use crate::kinesis::backoff::Failed;
+use crate::kinesis::budget::Budget;
 use crate::kinesis::client::{Fetched, Record};
 use crate::kinesis::failure::{Failure, Remedy};
 use crate::kinesis::pacing::{CALLS_PER_SECOND, IDLE_GAP, Pace};
@@ -59,7 +60,7 @@ impl ShardApi for Script {
         }
     }
 
-    async fn records(&self, iterator: &str) -> Result<Fetched, Failure> {
+    async fn records(&self, iterator: &str, _most: Option<i32>) -> Result<Fetched, Failure> {
         self.calls.lock().unwrap().push((*self.clock.passed.lock().unwrap(), iterator.to_owned()));
         let answer = self.answers.lock().unwrap().pop_front();
         answer.unwrap_or_else(|| Err(failure(Remedy::None, "the script is over")))
@@ -121,6 +122,7 @@ fn fetch(script: &Script, position: ShardPosition) -> Fetch<Script, Jumping> {
         may_be_gone: false,
         pace: Pace::new(CALLS_PER_SECOND, IDLE_GAP),
         give_up_after: Duration::from_secs(300),
+        budget: Budget::new(0),
         metrics: SourceMetrics::register(&StepName::new("scripted")),
         standing: Arc::new(Standing::new(IDLE_GAP)),
     }
@@ -305,6 +307,36 @@ async fn a_worker_that_does_not_read_stops_the_calls() {
     }
     assert_eq!(script.calls.lock().unwrap().len(), WAITING_BATCHES + 1);
     assert!(poll_fn(|cx| reader.poll_read(cx)).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn shards_that_nobody_reads_hold_no_more_than_the_budget_and_lose_nothing() {
+    let large = |sequence: usize, next: Option<&str>| {
+        let record = Record { sequence: sequence.to_string(), data: vec![b'x'; 4 << 10], arrived: None };
+        Ok(Fetched { records: vec![record; 100], next: next.map(ToOwned::to_owned), ..Fetched::default() })
+    };
+    let budget = Budget::tiny(1 << 20);
+    let scripts: Vec<_> = (0..20).map(|_| script([large(1, Some("b")), large(2, Some("c")), large(3, None)])).collect();
+    let start = |script: &Script| {
+        let fetch = fetch(script, ShardPosition::TrimHorizon);
+        ShardReader::start(Fetch { budget: budget.clone(), ..fetch }, &Handle::current())
+    };
+    let mut readers: Vec<_> = scripts.iter().map(start).collect();
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+    }
+    let calls: usize = scripts.iter().map(|script| script.calls.lock().unwrap().len()).sum();
+    assert!((1..=2).contains(&calls), "{calls} answers of 400 KiB are held");
+    let mut left = vec![300; readers.len()];
+    while left.iter().any(|left| *left > 0) {
+        for (reader, left) in readers.iter_mut().zip(&mut left) {
+            let polled = poll_fn(|cx| Poll::Ready(reader.poll_read(cx))).await;
+            if let Poll::Ready(Ok(Some(batch))) = polled {
+                *left -= batch.len();
+            }
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
