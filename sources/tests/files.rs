@@ -101,6 +101,8 @@ async fn every_format_gives_the_same_records_whatever_ends_its_lines() {
         let content = b"a\r\n\n\xff\xfe\n\r\nlast";
         let path = write(&folder, &format!("x.{ending}"), &encode(content, ending));
         assert_eq!(read(&path).await.unwrap(), ["a", "\u{fffd}\u{fffd}", "last"], "{ending}");
+        let marked = write(&folder, &format!("marked.{ending}"), &encode(b"\xef\xbb\xbf{}\n{}\n", ending));
+        assert_eq!(read(&marked).await.unwrap(), ["{}", "{}"], "{ending}");
         let blank = write(&folder, &format!("blank.{ending}"), &encode(b"\n\n\n", ending));
         assert!(read(&blank).await.unwrap().is_empty(), "{ending}");
         let none = write(&folder, &format!("none.{ending}"), &encode(b"", ending));

@@ -2,11 +2,12 @@
 //!
 //! What enters: NDJSON or any other text or bytes that `\n` separates, plain or compressed (gzip by the ending `.gz`,
 //! zstd by `.zst`, several members or frames in one file included). What leaves: a record a line, without its `\n` and
-//! without a `\r` before it; empty lines are skipped and the last line needs no `\n`. What survives a crash: the byte
-//! offset that the engine stored.
+//! without a `\r` before it; empty lines are skipped, the last line needs no `\n`, and a UTF-8 byte order mark at the
+//! content's beginning is no part of the first line. What survives a crash: the byte offset that the engine stored.
 //!
 //! A file is one split; its id is its path relative to the given folder, `/` between the parts (for a single file, its
-//! name). Names that begin with a dot are skipped, and so is what lies below a folder of such a name.
+//! name). Names that begin with a dot are skipped, and so is what lies below a folder of such a name. Symbolic links are
+//! followed: a file and a link to it in the same folder are two splits, and it is read twice.
 //!
 //! A file is read as it is found: from its first byte to its end, once. So a file must be whole when it becomes
 //! visible: write it under a hidden name and rename it. What is appended later to a file that was read to its end is
