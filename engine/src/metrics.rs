@@ -7,7 +7,8 @@
 //!
 //! Counters count from the start of the process, so a record that is read again after a crash is counted again.
 
-use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
+pub use metrics::Counter;
+use metrics::{Gauge, Histogram, Unit, counter, gauge, histogram};
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 
 use crate::vocabulary::{EventTime, SplitId, StepName};
@@ -32,6 +33,8 @@ pub mod names {
     pub const BEHIND: &str = "shardflow_behind_milliseconds";
     /// Counter, labels step: stored positions whose next records the source no longer keeps. Not 0: records may be lost.
     pub const POSITION_EXPIRED: &str = "shardflow_position_expired_total";
+    /// Counter, labels step and cause (`throttled`, `failed`, `credentials`): calls of a source that are made again.
+    pub const SOURCE_RETRIES: &str = "shardflow_source_retries_total";
     /// Gauge: epochs that are open.
     pub const EPOCHS_OPEN: &str = "shardflow_epochs_open";
     /// Histogram: from an epoch's end at the sources until all its input has been worked off, in seconds.
@@ -148,13 +151,26 @@ impl SplitMetrics {
 pub struct SourceMetrics {
     /// Stored positions whose next records the source no longer keeps.
     pub position_expired: Counter,
+    /// Calls that are made again because the service asked to slow down.
+    pub throttled: Counter,
+    /// Calls that are made again because of the network or a fault of the service.
+    pub failed: Counter,
+    /// Calls that are made again because credentials had run out or the clocks differ.
+    pub credentials: Counter,
 }
 
 impl SourceMetrics {
     /// Registers them for the source `step`.
     #[must_use]
     pub fn register(step: &StepName) -> Self {
-        Self { position_expired: counter!(names::POSITION_EXPIRED, "step" => step.to_string()) }
+        let retries =
+            |cause: &'static str| counter!(names::SOURCE_RETRIES, "step" => step.to_string(), "cause" => cause);
+        Self {
+            position_expired: counter!(names::POSITION_EXPIRED, "step" => step.to_string()),
+            throttled: retries("throttled"),
+            failed: retries("failed"),
+            credentials: retries("credentials"),
+        }
     }
 }
 
@@ -276,6 +292,7 @@ pub fn describe() {
     describe_gauge!(names::WATERMARK_LAG, Unit::Milliseconds, "Wall clock minus watermark of the split");
     describe_gauge!(names::BEHIND, Unit::Milliseconds, "How far reading is behind the end of the split");
     describe_counter!(names::POSITION_EXPIRED, Unit::Count, "Stored positions whose next records are no longer kept");
+    describe_counter!(names::SOURCE_RETRIES, Unit::Count, "Calls of the source that are made again");
     describe_gauge!(names::EPOCHS_OPEN, Unit::Count, "Epochs that are open");
     describe_histogram!(names::EPOCH_CLOSE, Unit::Seconds, "From the end of an epoch until it is worked off");
     describe_histogram!(names::EPOCH_COMMIT, Unit::Seconds, "From there until the epoch is committed");

@@ -241,12 +241,14 @@ async fn what_the_service_refuses_is_not_tried_again() {
 
 #[tokio::test]
 async fn wrong_credentials_are_a_bad_setting_and_one_clear_error() {
-    let server = Scripted::start(vec![Answer::Error(400, "UnrecognizedClientException")]).await;
-    let error = open(&server.source()).await.err().unwrap();
-    assert_eq!(error.kind(), ErrorKind::Config);
-    let expected =
-        format!("could not open stream \"usage\" at {}: UnrecognizedClientException: scripted", server.endpoint);
-    assert_eq!(error.to_string(), expected);
+    for code in ["UnrecognizedClientException", "ExpiredTokenException"] {
+        let server = Scripted::start(vec![Answer::Error(400, code)]).await;
+        let error = open(&server.source()).await.err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        let expected = format!("could not open stream \"usage\" at {}: {code}: scripted", server.endpoint);
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(server.asked().len(), 1, "at the start it is not tried again");
+    }
 }
 
 #[tokio::test]

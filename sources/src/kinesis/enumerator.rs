@@ -17,7 +17,7 @@ use super::lineage::Lineage;
 use super::pacing::Pace;
 use super::position::ShardPosition;
 use super::reader::ShardReader;
-use super::retry::{WallClock, retrying};
+use super::retry::{Retries, WallClock};
 use super::standing::Standing;
 
 /// The shards of one stream.
@@ -43,7 +43,9 @@ impl Enumerator for KinesisEnumerator {
 
     fn discover(&mut self) -> BoxFuture<'_, Result<Discovery>> {
         Box::pin(async move {
-            let listed = retrying(self.give_up_after, &WallClock, "list shards", || self.client.shards()).await;
+            let attempted = format!("list the shards of {}", self.client.describe());
+            let retries = Retries::new(self.give_up_after, &WallClock, &self.metrics, attempted);
+            let listed = retries.run(|| self.client.shards()).await;
             let listed = listed.map_err(|failure| {
                 Error::source(format!("could not list the shards of {}", self.client.describe())).caused_by(failure)
             })?;

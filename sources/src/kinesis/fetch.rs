@@ -10,7 +10,7 @@ use shardflow::vocabulary::SplitId;
 use shardflow::{Error, Result};
 use tokio::sync::mpsc;
 
-use super::backoff::{Backoff, Failed};
+use super::backoff::Failed;
 use super::batches::batches;
 use super::budget::{Appetite, Budget, Share};
 use super::client::{Fetched, ShardApi};
@@ -18,7 +18,7 @@ use super::failure::{Failure, Remedy};
 use super::pacing::{self, Answer, Pace};
 use super::position::ShardPosition;
 use super::proof::{Kept, Proof, Verdict};
-use super::retry::{Clock, retrying, wait_out};
+use super::retry::{Clock, Retries};
 use super::standing::Standing;
 
 /// How long a call may wait for room in the buffer before its iterator may have expired. They live for 5 minutes.
@@ -68,7 +68,7 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
     }
 
     async fn read(&mut self, out: &mpsc::Sender<Message>) -> Result<Result<Vec<SplitId>, Unheard>> {
-        let mut backoff = Backoff::new(self.give_up_after);
+        let mut retries = self.retries("read");
         let mut iterator = None;
         let mut last_call: Option<Instant> = None;
         let mut gap = self.pace.shortest();
@@ -97,7 +97,7 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
                 Ok(mut fetched) => {
                     share.shrink(appetite.fed(&fetched.records));
                     proof = proof.filter(|proof| !self.is_proven(proof, &mut fetched));
-                    backoff.succeeded();
+                    retries.succeeded();
                     renewed = false;
                     if fetched.is_the_end_for_now() {
                         self.standing.nothing_to_read(self.clock.now());
@@ -121,14 +121,14 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
                     self.standing.something_to_read();
                     if renewed {
                         let failure = Failure { remedy: Remedy::Retry(Failed::Transient), ..failure };
-                        self.wait_out(failure, &mut backoff).await?;
+                        retries.wait_out(failure).await.map_err(|failure| self.failed(failure))?;
                     }
                     renewed = true;
                 }
                 Err(failure) => {
                     drop(share);
                     self.standing.something_to_read();
-                    self.wait_out(failure, &mut backoff).await?;
+                    retries.wait_out(failure).await.map_err(|failure| self.failed(failure))?;
                     iterator = Some(current);
                 }
             }
@@ -170,7 +170,7 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
             }
         };
         let (shard, stream, position) = (&self.shard, self.api.describe(), &self.position);
-        match retrying(self.give_up_after, &self.clock, "get a shard iterator", call).await {
+        match self.retries("get an iterator for").run(call).await {
             Ok(iterator) => Ok(Some(iterator)),
             Err(failure) if failure.remedy == Remedy::Missing && self.may_be_gone => {
                 tracing::warn!(
@@ -188,11 +188,14 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
         }
     }
 
-    async fn wait_out(&self, failure: Failure, backoff: &mut Backoff) -> Result<()> {
-        wait_out(failure, backoff, &self.clock, "get records").await.map_err(|failure| {
-            let (shard, stream) = (&self.shard, self.api.describe());
-            Error::source(format!("could not read shard \"{shard}\" of {stream}")).caused_by(failure)
-        })
+    fn retries(&self, what: &str) -> Retries<C> {
+        let attempted = format!("{what} shard \"{}\" of {}", self.shard, self.api.describe());
+        Retries::new(self.give_up_after, &self.clock, &self.metrics, attempted)
+    }
+
+    fn failed(&self, failure: Failure) -> Error {
+        let (shard, stream) = (&self.shard, self.api.describe());
+        Error::source(format!("could not read shard \"{shard}\" of {stream}")).caused_by(failure)
     }
 
     /// Sends the records on, waiting for room, and moves the position with each batch.

@@ -9,8 +9,10 @@
 //! calls down and nothing piles up.
 //!
 //! Throttling is waited out for as long as it lasts. Other failures that may pass (time-outs, resets, faults of the
-//! service) are retried with growing waits until nothing else was seen for [`Kinesis::give_up_after`]; what cannot pass
-//! (no permission, no such stream or shard) fails at once.
+//! service, credentials that ran out, clocks that differ) are retried with growing waits until nothing else was seen for
+//! [`Kinesis::give_up_after`]; what cannot pass (no permission, no such stream or shard) fails at once. Failures that last
+//! longer than 10 s are logged as a warning, once, and so is their end; each is counted by its cause in
+//! `shardflow_source_retries_total`.
 //!
 //! # Progress tracking
 //! A position is text: `trim-horizon`, `at:<ms since 1970>` or `after:<sequence number>`. Until a record was read it stays
@@ -201,12 +203,13 @@ impl Source for Kinesis {
     fn open(&self, context: SourceContext) -> BoxFuture<'_, Result<Box<dyn Enumerator>>> {
         Box::pin(async move {
             let start = self.start.concrete(Timestamp::now())?;
-            let client = connect::connect(self).await?;
+            let metrics = SourceMetrics::register(&context.step);
+            let client = connect::connect(self, &metrics).await?;
             let enumerator: Box<dyn Enumerator> = Box::new(KinesisEnumerator {
                 client,
                 lineage: Lineage::new(&context.known, context.first_start, start),
                 budget: Budget::new(self.buffer_bytes),
-                metrics: SourceMetrics::register(&context.step),
+                metrics,
                 resumed: context.known.into_keys().collect(),
                 listed: BTreeSet::new(),
                 interval: self.discovery_interval,

@@ -259,6 +259,36 @@ async fn throttling_is_waited_out_for_hours_with_the_same_iterator() {
 }
 
 #[tokio::test]
+async fn failures_that_last_are_said_once_with_their_end_and_counted_by_cause() {
+    let said = Said::default();
+    let _listening = tracing::subscriber::set_default(said.clone());
+    let throttles = std::iter::repeat_with(throttled).take(50);
+    let script = script([reset(), records(&[1], Some("b"))].into_iter().chain(throttles).chain([records(&[2], None)]));
+    let fetch = fetch(&script, ShardPosition::TrimHorizon);
+    let counters = [(); 3].map(|()| Arc::new(AtomicU64::new(0)));
+    let [throttled, failed, credentials] =
+        counters.each_ref().map(|count| metrics::Counter::from_arc(Arc::clone(count)));
+    let metrics = SourceMetrics { throttled, failed, credentials, ..fetch.metrics };
+    drain(&mut ShardReader::start(Fetch { metrics, ..fetch }, &Handle::current())).await.unwrap();
+    assert_eq!(counters.map(|count| count.load(Ordering::SeqCst)), [50, 1, 0]);
+    let warnings = said.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("shardId-0") && warnings[0].contains("slow down"), "{warnings:?}");
+    let again = said.at(tracing::Level::INFO);
+    assert!(again.len() == 1 && again[0].contains("succeed again"), "{again:?}");
+}
+
+#[tokio::test]
+async fn credentials_that_run_out_are_waited_for_and_not_for_ever() {
+    let ran_out = || Err(failure(Remedy::Retry(Failed::Credentials), "ExpiredTokenException"));
+    let passing = script([ran_out(), ran_out(), records(&[1], None)]);
+    assert_eq!(drain(&mut open(&passing, ShardPosition::TrimHorizon)).await.unwrap().0, ["1"]);
+    let lasting = script(std::iter::repeat_with(ran_out).take(10_000));
+    let error = drain(&mut open(&lasting, ShardPosition::TrimHorizon)).await.unwrap_err().to_string();
+    assert!(error.contains("ExpiredTokenException"), "{error}");
+}
+
+#[tokio::test]
 async fn other_failures_are_retried_and_given_up_on_after_the_set_time() {
     let passing = script([reset(), reset(), records(&[1], None)]);
     assert_eq!(drain(&mut open(&passing, ShardPosition::TrimHorizon)).await.unwrap().0, ["1"]);
