@@ -20,6 +20,7 @@ mod event_time;
 mod guard;
 pub(crate) mod hub;
 mod key_by;
+mod open_split;
 mod sink;
 mod source;
 mod split_message;

@@ -4,9 +4,7 @@
 //! ends, the positions that changed in it. *Survives a crash*: the positions; what was read after them is read again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
@@ -19,10 +17,10 @@ use super::context::JobContext;
 use super::control::Control;
 use super::guard::guarded;
 use super::hub::{HubMessage, OpenedSplit, SourceHub};
+use super::open_split::{OpenSplit, Polled};
 use super::{Flowing, Port, SplitMessage, Time};
 use crate::error::Result;
-use crate::metrics::SplitMetrics;
-use crate::source::{Forgotten, RawBatch, Reader, SplitRecord, SplitStatus};
+use crate::source::{Forgotten, RawBatch, SplitRecord};
 use crate::state::changelog::{ChangelogWriter, Table};
 use crate::state::codec;
 use crate::vocabulary::{Epoch, KeyGroup, SplitId, StepName};
@@ -84,45 +82,6 @@ pub(crate) fn source<'scope>(
         }
     });
     (records, changes)
-}
-
-/// Wakes one split's reader.
-struct SplitWaker {
-    ready: AtomicBool,
-    operator: SyncActivator,
-}
-
-impl Wake for SplitWaker {
-    fn wake(self: Arc<Self>) {
-        self.ready.store(true, Ordering::SeqCst);
-        // A worker that is gone needs no waking.
-        let _ = self.operator.activate();
-    }
-}
-
-struct OpenSplit {
-    id: Arc<SplitId>,
-    record: SplitRecord,
-    /// `None` once the split has ended.
-    reader: Option<Box<dyn Reader>>,
-    after: Option<Epoch>,
-    waker: Arc<SplitWaker>,
-    metrics: SplitMetrics,
-    /// Whether the last poll gave nothing.
-    pending: bool,
-    /// Since when there has been nothing to read, by the reader's own word.
-    silent_since: Option<Instant>,
-    idle: bool,
-    /// Whether its record changed in the open epoch.
-    changed: bool,
-}
-
-impl OpenSplit {
-    /// Whether there is nothing to read: the reader gave nothing, has not called since, and is not merely prevented.
-    fn is_silent(&self) -> bool {
-        let waits = self.pending && !self.waker.ready.load(Ordering::SeqCst);
-        waits && self.reader.as_ref().is_some_and(|reader| reader.caught_up())
-    }
 }
 
 struct SourceOperator {
@@ -252,20 +211,8 @@ impl SourceOperator {
         }
     }
 
-    fn open(&mut self, OpenedSplit { split, record, reader, after }: OpenedSplit) {
-        let waker = SplitWaker { ready: AtomicBool::new(true), operator: self.sync.clone() };
-        self.splits.push(OpenSplit {
-            metrics: SplitMetrics::register(&self.step, &split),
-            id: Arc::new(split),
-            record,
-            reader: Some(reader),
-            after,
-            waker: Arc::new(waker),
-            pending: false,
-            silent_since: None,
-            idle: false,
-            changed: true,
-        });
+    fn open(&mut self, opened: OpenedSplit) {
+        self.splits.push(OpenSplit::new(&self.step, opened, self.sync.clone()));
     }
 
     /// Reads from the splits in turn until the activation's share is used up or none has anything.
@@ -306,35 +253,17 @@ impl SourceOperator {
     fn read_split(&mut self, index: usize) -> Result<Option<(usize, usize)>> {
         let Some(split) = self.splits.get_mut(index) else { return Ok(None) };
         let adoptable = split.after.is_none_or(|after| self.epoch > after);
-        if !adoptable || !split.waker.ready.swap(false, Ordering::SeqCst) {
+        if !adoptable {
             return Ok(None);
         }
-        let Some(reader) = &mut split.reader else { return Ok(None) };
-        let waker = Waker::from(Arc::clone(&split.waker));
-        let id = Arc::clone(&split.id);
-        let message = match reader.poll_read(&mut Context::from_waker(&waker)) {
-            Poll::Pending => {
-                split.pending = true;
-                return Ok(None);
-            }
-            Poll::Ready(Err(error)) => return Err(error),
-            Poll::Ready(Ok(Some(batch))) => {
-                split.record.position = batch.after().clone();
-                split.waker.ready.store(true, Ordering::SeqCst);
-                SplitMessage::Records { split: id, batch }
-            }
-            Poll::Ready(Ok(None)) => {
-                split.metrics.behind(0);
-                self.hub.announce(&id, reader.children());
-                split.record.status = SplitStatus::Ended;
-                split.reader = None;
-                SplitMessage::Ended { split: id }
+        let message = match split.poll()? {
+            Polled::Nothing => return Ok(None),
+            Polled::Batch(batch) => SplitMessage::Records { split: Arc::clone(&split.id), batch },
+            Polled::End { children } => {
+                self.hub.announce(&split.id, children);
+                SplitMessage::Ended { split: Arc::clone(&split.id) }
             }
         };
-        split.changed = true;
-        split.pending = false;
-        split.silent_since = None;
-        split.idle = false;
         let size = self.emit(message);
         Ok(Some(size))
     }
@@ -358,11 +287,7 @@ impl SourceOperator {
     /// Sets how far each split is behind its end. At every activation and not with batches alone: the one that is stuck
     /// gives none, and one that has caught up gives none either.
     fn report_behind(&self) {
-        for split in &self.splits {
-            if let Some(millis) = split.reader.as_ref().and_then(|reader| reader.millis_behind()) {
-                split.metrics.behind(millis);
-            }
-        }
+        self.splits.iter().for_each(OpenSplit::report_behind);
     }
 
     /// Tells the event-time operator of splits that have had nothing to read for long, while the engine was willing to
@@ -373,14 +298,8 @@ impl SourceOperator {
         // Silence that backpressure imposed is not the split's.
         let may_emit = self.context.may_emit();
         let mut idle = Vec::new();
-        for split in self.splits.iter_mut().filter(|split| split.reader.is_some() && !split.idle) {
-            if !may_emit || !split.is_silent() {
-                split.silent_since = None;
-                continue;
-            }
-            let since = *split.silent_since.get_or_insert(now);
-            if now.saturating_duration_since(since) >= limit {
-                split.idle = true;
+        for split in &mut self.splits {
+            if split.becomes_idle(now, may_emit, limit) {
                 idle.push(Arc::clone(&split.id));
             }
         }

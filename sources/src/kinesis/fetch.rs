@@ -55,6 +55,22 @@ pub(super) struct Fetch<A, C> {
 /// Nobody listens any more: the reader was dropped.
 struct Unheard;
 
+/// What the next call of a shard depends on.
+struct Calls<C> {
+    /// Where the last answer ended; `None`: a new one is needed.
+    iterator: Option<String>,
+    /// When the last call began.
+    last: Option<Instant>,
+    /// How long after that the next may.
+    gap: Duration,
+    /// Whether the last call only found that its iterator had expired.
+    renewed: bool,
+    /// What is still to be seen before it is known that nothing has expired unread.
+    proof: Option<Proof>,
+    appetite: Appetite,
+    retries: Retries<C>,
+}
+
 impl<A: ShardApi, C: Clock> Fetch<A, C> {
     /// Runs to the end and reports it.
     pub(super) async fn run(mut self, out: mpsc::Sender<Message>) {
@@ -68,71 +84,91 @@ impl<A: ShardApi, C: Clock> Fetch<A, C> {
     }
 
     async fn read(&mut self, out: &mpsc::Sender<Message>) -> Result<Result<Vec<SplitId>, Unheard>> {
-        let mut retries = self.retries("read");
-        let mut iterator = None;
-        let mut last_call: Option<Instant> = None;
-        let mut gap = self.pace.shortest();
-        let mut renewed = false;
-        let mut proof = self.proof();
-        let mut appetite = Appetite::unknown();
+        let mut calls = self.first_call();
         loop {
             // Before a new iterator is asked for, so that it is used fresh.
-            self.clock.sleep(pacing::wait(self.clock.now(), last_call, gap)).await;
-            let current = match iterator.take() {
+            self.clock.sleep(pacing::wait(self.clock.now(), calls.last, calls.gap)).await;
+            let current = match calls.iterator.take() {
                 Some(iterator) => iterator,
-                None => match self.iterator(proof.as_ref()).await? {
+                None => match self.iterator(calls.proof.as_ref()).await? {
                     Some(iterator) => iterator,
                     None => return Ok(Ok(Vec::new())),
                 },
             };
             // With the iterator at hand, so that a shard that gets none keeps nothing from the others.
-            let waiting = self.clock.now();
-            let mut share = self.budget.reserve(appetite.bytes()).await?;
-            let began = self.clock.now();
-            last_call = Some(began);
-            // After a wait as long as this an expired iterator is no fault, however often it happens.
-            renewed &= began.saturating_duration_since(waiting) < LONG_WAIT;
-            let answer = self.api.records(&current, appetite.records()).await;
+            let mut share = self.room(&mut calls).await?;
+            let answer = self.api.records(&current, calls.appetite.records()).await;
             match answer {
                 Ok(mut fetched) => {
-                    share.shrink(appetite.fed(&fetched.records));
-                    proof = proof.filter(|proof| !self.is_proven(proof, &mut fetched));
-                    retries.succeeded();
-                    renewed = false;
-                    if fetched.is_the_end_for_now() {
-                        self.standing.nothing_to_read(self.clock.now());
-                    } else {
-                        self.standing.something_to_read();
-                    }
-                    let answer = Answer { records: fetched.records.len(), millis_behind: fetched.millis_behind };
-                    gap = self.pace.gap(gap, answer);
-                    iterator = fetched.next.clone();
+                    share.shrink(calls.appetite.fed(&fetched.records));
+                    self.succeeded(&mut calls, &mut fetched);
                     let children = fetched.children.iter().map(SplitId::new).collect();
                     if self.hand_over(fetched, share, out).await.is_err() {
                         return Ok(Err(Unheard));
                     }
-                    if iterator.is_none() {
+                    if calls.iterator.is_none() {
                         return Ok(Ok(children));
                     }
                 }
-                Err(failure) if failure.remedy == Remedy::NewIterator => {
-                    drop(share);
-                    // Once is what a long pause does. Again at once is a fault, and must not become a busy loop.
-                    self.standing.something_to_read();
-                    if renewed {
-                        let failure = Failure { remedy: Remedy::Retry(Failed::Transient), ..failure };
-                        retries.wait_out(failure).await.map_err(|failure| self.failed(failure))?;
-                    }
-                    renewed = true;
-                }
                 Err(failure) => {
                     drop(share);
-                    self.standing.something_to_read();
-                    retries.wait_out(failure).await.map_err(|failure| self.failed(failure))?;
-                    iterator = Some(current);
+                    self.call_failed(&mut calls, current, failure).await?;
                 }
             }
         }
+    }
+
+    fn first_call(&self) -> Calls<C> {
+        Calls {
+            iterator: None,
+            last: None,
+            gap: self.pace.shortest(),
+            renewed: false,
+            proof: self.proof(),
+            appetite: Appetite::unknown(),
+            retries: self.retries("read"),
+        }
+    }
+
+    /// Waits until there is room for what the next call may give; the call begins then.
+    async fn room(&self, calls: &mut Calls<C>) -> Result<Share> {
+        let waiting = self.clock.now();
+        let share = self.budget.reserve(calls.appetite.bytes()).await?;
+        let began = self.clock.now();
+        calls.last = Some(began);
+        // After a wait as long as this an expired iterator is no fault, however often it happens.
+        calls.renewed &= began.saturating_duration_since(waiting) < LONG_WAIT;
+        Ok(share)
+    }
+
+    /// Takes in what an answer says about the shard and the next call.
+    fn succeeded(&self, calls: &mut Calls<C>, fetched: &mut Fetched) {
+        calls.proof = calls.proof.take().filter(|proof| !self.is_proven(proof, fetched));
+        calls.retries.succeeded();
+        calls.renewed = false;
+        if fetched.is_the_end_for_now() {
+            self.standing.nothing_to_read(self.clock.now());
+        } else {
+            self.standing.something_to_read();
+        }
+        let answer = Answer { records: fetched.records.len(), millis_behind: fetched.millis_behind };
+        calls.gap = self.pace.gap(calls.gap, answer);
+        calls.iterator = fetched.next.take();
+    }
+
+    /// Waits a failure out, where it may pass. `iterator` is the one that was used.
+    async fn call_failed(&self, calls: &mut Calls<C>, iterator: String, failure: Failure) -> Result<()> {
+        self.standing.something_to_read();
+        if failure.remedy != Remedy::NewIterator {
+            calls.iterator = Some(iterator);
+            return calls.retries.wait_out(failure).await.map_err(|failure| self.failed(failure));
+        }
+        // Once is what a long pause does. Again at once is a fault, and must not become a busy loop.
+        if std::mem::replace(&mut calls.renewed, true) {
+            let failure = Failure { remedy: Remedy::Retry(Failed::Transient), ..failure };
+            calls.retries.wait_out(failure).await.map_err(|failure| self.failed(failure))?;
+        }
+        Ok(())
     }
 
     /// What a start after a stored record has to see, to know that nothing has expired unread.
