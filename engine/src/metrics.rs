@@ -7,7 +7,8 @@
 //!
 //! Counters count from the start of the process, so a record that is read again after a crash is counted again.
 
-use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
+pub use metrics::Counter;
+use metrics::{Gauge, Histogram, Unit, counter, gauge, histogram};
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 
 use crate::vocabulary::{EventTime, SplitId, StepName};
@@ -30,6 +31,10 @@ pub mod names {
     pub const WATERMARK_LAG: &str = "shardflow_watermark_lag_milliseconds";
     /// Gauge, labels step and split: how far reading is behind the split's end, in milliseconds, as its source says.
     pub const BEHIND: &str = "shardflow_behind_milliseconds";
+    /// Counter, labels step: stored positions whose next records the source no longer keeps. Not 0: records may be lost.
+    pub const POSITION_EXPIRED: &str = "shardflow_position_expired_total";
+    /// Counter, labels step and cause (`throttled`, `failed`, `credentials`): calls of a source that are made again.
+    pub const SOURCE_RETRIES: &str = "shardflow_source_retries_total";
     /// Gauge: epochs that are open.
     pub const EPOCHS_OPEN: &str = "shardflow_epochs_open";
     /// Histogram: from an epoch's end at the sources until all its input has been worked off, in seconds.
@@ -138,6 +143,34 @@ impl SplitMetrics {
     pub fn ended(&self) {
         self.watermark_lag_ms.set(0.0);
         self.millis_behind.set(0.0);
+    }
+}
+
+/// What a source meets that its user should know of. For sources to count with.
+#[derive(Debug, Clone)]
+pub struct SourceMetrics {
+    /// Stored positions whose next records the source no longer keeps.
+    pub position_expired: Counter,
+    /// Calls that are made again because the service asked to slow down.
+    pub throttled: Counter,
+    /// Calls that are made again because of the network or a fault of the service.
+    pub failed: Counter,
+    /// Calls that are made again because credentials had run out or the clocks differ.
+    pub credentials: Counter,
+}
+
+impl SourceMetrics {
+    /// Registers them for the source `step`.
+    #[must_use]
+    pub fn register(step: &StepName) -> Self {
+        let retries =
+            |cause: &'static str| counter!(names::SOURCE_RETRIES, "step" => step.to_string(), "cause" => cause);
+        Self {
+            position_expired: counter!(names::POSITION_EXPIRED, "step" => step.to_string()),
+            throttled: retries("throttled"),
+            failed: retries("failed"),
+            credentials: retries("credentials"),
+        }
     }
 }
 
@@ -258,6 +291,8 @@ pub fn describe() {
     describe_gauge!(names::WATERMARK, Unit::Milliseconds, "Watermark of the split since 1970");
     describe_gauge!(names::WATERMARK_LAG, Unit::Milliseconds, "Wall clock minus watermark of the split");
     describe_gauge!(names::BEHIND, Unit::Milliseconds, "How far reading is behind the end of the split");
+    describe_counter!(names::POSITION_EXPIRED, Unit::Count, "Stored positions whose next records are no longer kept");
+    describe_counter!(names::SOURCE_RETRIES, Unit::Count, "Calls of the source that are made again");
     describe_gauge!(names::EPOCHS_OPEN, Unit::Count, "Epochs that are open");
     describe_histogram!(names::EPOCH_CLOSE, Unit::Seconds, "From the end of an epoch until it is worked off");
     describe_histogram!(names::EPOCH_COMMIT, Unit::Seconds, "From there until the epoch is committed");

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use shardflow::source::{Enumerator, KnownSplits, Position, Reader, Source, SourceContext};
+use shardflow::source::{Enumerator, KnownSplits, Position, Reader, Source, SourceContext, SplitRecord, SplitStatus};
 use shardflow::testing::source::SourceSuite;
 use shardflow::vocabulary::{SplitId, StepName};
 use shardflow::{ErrorKind, Result};
@@ -101,6 +101,8 @@ async fn every_format_gives_the_same_records_whatever_ends_its_lines() {
         let content = b"a\r\n\n\xff\xfe\n\r\nlast";
         let path = write(&folder, &format!("x.{ending}"), &encode(content, ending));
         assert_eq!(read(&path).await.unwrap(), ["a", "\u{fffd}\u{fffd}", "last"], "{ending}");
+        let marked = write(&folder, &format!("marked.{ending}"), &encode(b"\xef\xbb\xbf{}\n{}\n", ending));
+        assert_eq!(read(&marked).await.unwrap(), ["{}", "{}"], "{ending}");
         let blank = write(&folder, &format!("blank.{ending}"), &encode(b"\n\n\n", ending));
         assert!(read(&blank).await.unwrap().is_empty(), "{ending}");
         let none = write(&folder, &format!("none.{ending}"), &encode(b"", ending));
@@ -202,6 +204,58 @@ async fn positions_that_the_file_does_not_have_are_errors() {
         let open_end = write(&folder, &format!("y.{ending}"), &encode(b"ab\ncd", ending));
         assert!(drain(&mut *reader_at(&open_end, "5").await.unwrap()).await.unwrap().is_empty());
     }
+}
+
+#[tokio::test]
+async fn the_same_files_are_the_same_input_however_their_path_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    for day in ["day1", "day2"] {
+        fs::create_dir(folder.path().join(day)).unwrap();
+    }
+    let identity = |path: &str| Files::new(folder.path().join(path)).identity();
+    assert_eq!(identity("day1"), identity("day2/../day1"));
+    assert_ne!(identity("day1"), identity("day2"));
+    assert!(identity("day1").starts_with("file:/") && identity("nowhere").ends_with("/nowhere"));
+}
+
+/// What opening a folder says in which `x` was read to `position`.
+async fn resumed(folder: &TempDir, name: &str, position: usize, status: SplitStatus) -> Option<String> {
+    let record = SplitRecord { parents: Vec::new(), position: Position::new(position.to_string()), status };
+    let known = KnownSplits::from([(SplitId::new(name), record)]);
+    let context = SourceContext { known, ..context(false) };
+    let error = Files::new(folder.path()).open(context).await.err()?;
+    assert_eq!(error.kind(), ErrorKind::State);
+    Some(error.to_string())
+}
+
+#[tokio::test]
+async fn a_start_refuses_files_that_have_changed_since_they_were_read() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder, "x", b"ab\ncd\n");
+    write(&folder, "x.gz", &gzip(b"ab\ncd\n"));
+    for (position, status) in
+        [(6, SplitStatus::Ended), (6, SplitStatus::Reading), (3, SplitStatus::Reading), (0, SplitStatus::Waiting)]
+    {
+        assert_eq!(resumed(&folder, "x", position, status).await, None, "{position} {status:?}");
+    }
+    for (position, status) in [(3, SplitStatus::Ended), (7, SplitStatus::Ended), (7, SplitStatus::Reading)] {
+        let text = resumed(&folder, "x", position, status).await.expect("it has changed");
+        assert!(text.contains(&format!("to byte {position} and now has 6 bytes; files must not change")), "{text}");
+    }
+    assert_eq!(resumed(&folder, "x.gz", 3, SplitStatus::Ended).await, None, "only reading it would tell");
+    assert_eq!(resumed(&folder, "gone", 3, SplitStatus::Ended).await, None, "what was read may be removed");
+}
+
+#[tokio::test]
+async fn a_file_is_never_silent_before_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = [vec![b'\n'; 3 << 20], b"last\n".to_vec()].concat();
+    let path = write(&folder, "x.gz", &gzip(&content));
+    let mut reader = reader_at(&path, &(3 << 20).to_string()).await.unwrap();
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(reader.poll_read(&mut cx).is_pending() && !reader.caught_up(), "on its way to the stored position");
+    assert_eq!(drain(&mut *reader).await.unwrap().len(), 1);
+    assert!(reader.caught_up());
 }
 
 #[tokio::test]

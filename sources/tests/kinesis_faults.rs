@@ -207,6 +207,23 @@ async fn throttles_faults_resets_and_cut_answers_lose_and_double_nothing() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_shard_names_its_children() {
+    let child = |id: &str| {
+        format!(
+            r#"{{"ShardId":"{id}","ParentShards":["s"],"HashKeyRange":{{"StartingHashKey":"0","EndingHashKey":"1"}}}}"#
+        )
+    };
+    let end =
+        format!(r#"{{"Records":[],"MillisBehindLatest":0,"ChildShards":[{},{}]}}"#, child("left"), child("right"));
+    let server = Scripted::start(vec![ok(ACTIVE), ok(r#"{"ShardIterator":"i1"}"#), ok(&end)]).await;
+    let mut enumerator = open(&server.source()).await.unwrap();
+    let mut reader = enumerator.open(&SplitId::new("s"), &Position::new("trim-horizon")).unwrap();
+    assert!(reader.children().is_empty());
+    assert!(poll_fn(|cx| reader.poll_read(cx)).await.unwrap().is_none());
+    assert_eq!(reader.children(), [SplitId::new("left"), SplitId::new("right")]);
+}
+
+#[tokio::test]
 async fn what_the_service_refuses_is_not_tried_again() {
     let server =
         Scripted::start(vec![ok(ACTIVE), ok(r#"{"ShardIterator":"i1"}"#), Answer::Error(400, "AccessDeniedException")])
@@ -224,12 +241,14 @@ async fn what_the_service_refuses_is_not_tried_again() {
 
 #[tokio::test]
 async fn wrong_credentials_are_a_bad_setting_and_one_clear_error() {
-    let server = Scripted::start(vec![Answer::Error(400, "UnrecognizedClientException")]).await;
-    let error = open(&server.source()).await.err().unwrap();
-    assert_eq!(error.kind(), ErrorKind::Config);
-    let expected =
-        format!("could not open stream \"usage\" at {}: UnrecognizedClientException: scripted", server.endpoint);
-    assert_eq!(error.to_string(), expected);
+    for code in ["UnrecognizedClientException", "ExpiredTokenException"] {
+        let server = Scripted::start(vec![Answer::Error(400, code)]).await;
+        let error = open(&server.source()).await.err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        let expected = format!("could not open stream \"usage\" at {}: {code}: scripted", server.endpoint);
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(server.asked().len(), 1, "at the start it is not tried again");
+    }
 }
 
 #[tokio::test]

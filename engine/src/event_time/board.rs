@@ -33,6 +33,8 @@ pub struct WatermarkBoard {
     /// Whether the first listing is complete. Before that any split may still turn up.
     ready: bool,
     reached: EventTime,
+    /// What `reached` was when the workers were last told.
+    told: EventTime,
 }
 
 impl WatermarkBoard {
@@ -99,6 +101,11 @@ impl WatermarkBoard {
         }
     }
 
+    /// Takes in that no split will ever be opened that begins where this one stopped.
+    pub fn forget(&mut self, split: &SplitId) {
+        self.past.remove(split);
+    }
+
     /// The watermark of a split, where it is known.
     #[must_use]
     pub fn watermark(&self, split: &SplitId) -> Option<EventTime> {
@@ -115,6 +122,12 @@ impl WatermarkBoard {
             }
         }
         self.reached
+    }
+
+    /// Whether time has moved since the last call: then every worker is to be told, whoever moved it.
+    pub fn take_news(&mut self) -> bool {
+        let reached = self.reached();
+        std::mem::replace(&mut self.told, reached) < reached
     }
 
     fn change(&mut self, split: &SplitId, to: impl Fn(Hold) -> Hold) {
@@ -172,6 +185,17 @@ mod tests {
     }
 
     #[test]
+    fn a_move_of_time_is_news_once_whatever_moved_it() {
+        let mut board = board(&["a", "b"]);
+        board.advance(&"a".into(), at(50));
+        assert!(!board.take_news());
+        board.idle(&"b".into());
+        assert_eq!(board.reached(), at(50));
+        assert!(board.take_news());
+        assert!(!board.take_news());
+    }
+
+    #[test]
     fn time_stands_while_all_splits_are_idle() {
         let mut board = board(&["a"]);
         board.advance(&"a".into(), at(50));
@@ -192,6 +216,18 @@ mod tests {
         assert_eq!(board.reached(), at(40));
         board.advance(&"child".into(), at(70));
         assert_eq!(board.reached(), at(70));
+    }
+
+    #[test]
+    fn a_forgotten_split_leaves_nothing_behind() {
+        let mut board = board(&["a"]);
+        board.advance(&"a".into(), at(40));
+        board.ended(&"a".into());
+        board.retire(&"a".into());
+        assert_eq!(board.watermark(&"a".into()), Some(at(40)));
+        board.forget(&"a".into());
+        assert_eq!(board.watermark(&"a".into()), None);
+        assert!(board.past.is_empty());
     }
 
     #[test]

@@ -15,15 +15,19 @@ impl Lag {
     /// Records are at most `bound` behind the greatest event time seen before them in their split. Those further behind
     /// may be late.
     ///
-    /// A split that has nothing to read for 30 s stops holding time back: longer than a Kinesis reader's pauses and
-    /// retries, short enough that one empty shard does not stop a minute's charges for long.
+    /// A split that has nothing to read for 30 s stops holding time back: long enough that an ordinary pause of its
+    /// producers makes no record late, short enough that one empty shard does not stop a minute's charges for long. A
+    /// split that cannot be read (its calls fail, hang or are throttled) or is not at its end yet is not silent: it holds
+    /// time back for as long as that lasts.
     #[must_use]
     pub const fn of(bound: Duration) -> Self {
         Self { bound, idle_after: Some(Duration::from_secs(30)) }
     }
 
     /// A split that has nothing to read for this long stops holding time back. Its next record counts again, but may
-    /// be late. Time in which the engine itself does not read (backpressure) does not count.
+    /// be late. Time in which the engine itself does not read (backpressure) does not count, and neither does time in
+    /// which the source cannot say that it has read everything
+    /// ([`Reader::caught_up`](crate::source::Reader::caught_up)).
     #[must_use]
     pub const fn idle_after(mut self, duration: Duration) -> Self {
         self.idle_after = Some(duration);

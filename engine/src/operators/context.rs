@@ -126,6 +126,22 @@ impl JobContext {
         }
     }
 
+    /// The context of a job that runs nothing, for tests of what needs one.
+    #[cfg(test)]
+    pub(crate) fn bare() -> Self {
+        let settled = Settled {
+            job: "bare".to_owned(),
+            workers: 1,
+            groups: KeyGroups::new(1).expect("one group is enough"),
+            secret: [0; 16],
+            incarnation: Incarnation::new(1),
+            committed: None,
+            max_open_epochs: 3,
+            in_flight_bytes: 1 << 20,
+        };
+        Self::new(settled, None)
+    }
+
     /// Stops the job with `error`; the first one wins.
     pub(crate) fn fail(&self, error: Error) {
         tracing::error!(%error, "the job fails");

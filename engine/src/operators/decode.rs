@@ -51,14 +51,12 @@ pub(crate) fn decode<'scope, D: Decoder>(
                                 rejected_count.increment(bad.len() as u64);
                                 rejected = Some(SplitMessage::Records { split: Arc::clone(split), batch: bad });
                             }
-                            Some(good).filter(|good| !good.is_empty())
+                            good
                         });
                         if let Some(rejected) = rejected {
                             rejects.session(&capability).give(rejected);
                         }
-                        if let Some(decoded) = decoded {
-                            values.session(&capability).give(decoded);
-                        }
+                        values.session(&capability).give(decoded);
                     }
                 });
                 Ok(())

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
@@ -104,6 +105,8 @@ struct EventTimeOperator<T: 'static> {
     data: OutputBuilder<Time, CapacityContainerBuilder<Vec<Event<T>>>>,
     control: OutputBuilder<Time, CapacityContainerBuilder<Vec<Control>>>,
     clocks: HashMap<Arc<SplitId>, Clocked>,
+    /// Splits that are read without any record coming so far, and since when.
+    passed_over: HashMap<Arc<SplitId>, Instant>,
     /// The epoch of the last message.
     epoch: Epoch,
     reached: EventTime,
@@ -134,6 +137,7 @@ impl<T: 'static> EventTimeOperator<T> {
             data: OutputBuilder::from(data),
             control: OutputBuilder::from(control),
             clocks: HashMap::new(),
+            passed_over: HashMap::new(),
             epoch: context.first_epoch,
             reached: EventTime::MIN,
             changes: ChangelogWriter::default(),
@@ -151,20 +155,38 @@ impl<T: 'static> EventTimeOperator<T> {
         }
         for message in messages {
             match message {
+                SplitMessage::Records { split, batch } if batch.is_empty() => self.pass_over(split),
                 SplitMessage::Records { split, batch } => self.stamp(&split, batch),
-                SplitMessage::Idle { split } => {
-                    if let Some(clocked) = self.clocks.get_mut(&split) {
-                        clocked.idle = true;
-                    }
-                    self.hub.board().idle(&split);
-                }
+                SplitMessage::Idle { split } => self.set_idle(&split),
                 SplitMessage::Ended { split } => self.end(&split, epoch)?,
+                SplitMessage::Forgotten { split } => {
+                    self.changes.delete(SPLITS_GROUP, SPLITS, split.as_str().as_bytes());
+                }
             }
         }
         Ok(())
     }
 
+    fn set_idle(&mut self, split: &SplitId) {
+        if let Some(clocked) = self.clocks.get_mut(split) {
+            clocked.idle = true;
+        }
+        self.hub.board().idle(split);
+    }
+
+    /// Takes in that a split was read and nothing of it has come so far: all was rejected or filtered out. A split of which
+    /// nothing comes for long is as idle as one of which nothing is read, or time would wait for it without end.
+    fn pass_over(&mut self, split: Arc<SplitId>) {
+        let Some(limit) = self.lag.idle_limit() else { return };
+        let now = self.context.now();
+        let since = *self.passed_over.entry(Arc::clone(&split)).or_insert(now);
+        if now.saturating_duration_since(since) >= limit {
+            self.set_idle(&split);
+        }
+    }
+
     fn stamp(&mut self, split: &Arc<SplitId>, batch: Vec<T>) {
+        self.passed_over.remove(split);
         let clocked = match self.clocks.get_mut(split) {
             Some(clocked) => clocked,
             None => {
@@ -180,11 +202,12 @@ impl<T: 'static> EventTimeOperator<T> {
                 })
             }
         };
+        let before = clocked.clock.watermark();
         if std::mem::take(&mut clocked.idle) {
+            // Stored with the epoch as any other move: a replay judges the records that follow by the same watermark.
             clocked.clock.raise_to(self.hub.board().wake(split));
         }
         let (clock, extract) = (&mut clocked.clock, &self.extract);
-        let before = clock.watermark();
         let stamped = batch.into_iter().map(|value| {
             let at = extract(&value);
             let watermark = clock.observe(at);
@@ -201,6 +224,7 @@ impl<T: 'static> EventTimeOperator<T> {
     }
 
     fn end(&mut self, split: &Arc<SplitId>, epoch: Epoch) -> Result<()> {
+        self.passed_over.remove(split);
         if let Some(clocked) = self.clocks.remove(split) {
             clocked.metrics.ended();
             store(&mut self.changes, split, clocked.clock.watermark())?;
@@ -219,9 +243,8 @@ impl<T: 'static> EventTimeOperator<T> {
             self.held = None;
             return Ok(());
         };
-        let moved = {
+        let news = {
             let mut board = self.hub.board();
-            let before = board.reached();
             for (split, clocked) in &mut self.clocks {
                 if !std::mem::take(&mut clocked.unpublished) {
                     continue;
@@ -229,9 +252,9 @@ impl<T: 'static> EventTimeOperator<T> {
                 board.advance(split, clocked.clock.watermark());
             }
             self.reached = board.reached();
-            self.reached > before
+            board.take_news()
         };
-        if moved {
+        if news {
             self.hub.wake_event_time();
         }
         if open > self.epoch {
@@ -255,11 +278,11 @@ impl<T: 'static> EventTimeOperator<T> {
     fn hand_over(&mut self) -> Result<()> {
         let now = self.context.wall_clock();
         for (split, clocked) in &mut self.clocks {
-            if !std::mem::take(&mut clocked.changed) {
-                continue;
-            }
+            // Of every split: the lag of one that stands still grows.
             clocked.metrics.watermark(clocked.clock.watermark(), now);
-            store(&mut self.changes, split, clocked.clock.watermark())?;
+            if std::mem::take(&mut clocked.changed) {
+                store(&mut self.changes, split, clocked.clock.watermark())?;
+            }
         }
         let changelog = std::mem::take(&mut self.changes).finish();
         if let (Some(changelog), Some((_, capability))) = (changelog, &self.held) {

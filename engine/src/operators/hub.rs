@@ -3,19 +3,19 @@
 //! *Enters*: what the source's enumerator lists, and which splits have ended. *Leaves*: opened readers, in the workers'
 //! inboxes. *Survives a crash*: nothing here; the source operators store each split's record.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use timely::scheduling::SyncActivator;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use super::context::{JobContext, lock};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event_time::WatermarkBoard;
-use crate::source::lineage::{Adoption, Lineage};
+use crate::source::lineage::{Adoption, Forgotten, Lineage};
 use crate::source::{Enumerator, KnownSplits, Reader, SplitRecord};
 use crate::vocabulary::{Epoch, SplitId, StepName};
 
@@ -26,7 +26,7 @@ pub(crate) enum HubMessage {
     /// Read this split, in an epoch after `after`.
     Open(OpenedSplit),
     /// Drop what is stored of these splits: they have ended and the source no longer lists them.
-    Forget(Vec<SplitId>),
+    Forget(Vec<Forgotten>),
     /// No further split will come.
     NoMore,
 }
@@ -50,13 +50,32 @@ struct Inbox {
     waker: Option<SyncActivator>,
 }
 
+/// An ended split that still holds time back for its children.
+struct Held {
+    /// Those that the split's own end named; a listing may not have them yet.
+    children: Vec<SplitId>,
+    /// Until when they are waited for.
+    until: Instant,
+}
+
+/// How long time is held back for children that were announced and are in no listing yet. Far longer than a listing lags,
+/// and short enough that a child that never comes does not stop the job's results for long.
+const CHILDREN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often to look for announced children.
+const CHILDREN_INTERVAL: Duration = Duration::from_secs(1);
+
 /// One source of a process, as its operators see it.
 pub(crate) struct SourceHub {
     step: StepName,
+    /// Which input this is, encoded, where that is still to be stored.
+    new_identity: Option<Vec<u8>>,
     inboxes: Vec<Mutex<Inbox>>,
     ended: UnboundedSender<Ended>,
     receiver: Mutex<Option<UnboundedReceiver<Ended>>>,
     board: Mutex<WatermarkBoard>,
+    /// The children that ends of splits have named, until the hub's task takes them.
+    announced: Mutex<HashMap<SplitId, Vec<SplitId>>>,
     /// Whether an event-time operator follows; it then reports ended splits, once it has seen all their records.
     timed: AtomicBool,
     idle_after: OnceLock<Option<Duration>>,
@@ -65,19 +84,27 @@ pub(crate) struct SourceHub {
 }
 
 impl SourceHub {
-    /// A hub for `workers` workers, with the watermarks of the last committed epoch.
-    pub(crate) fn new(step: StepName, workers: usize, board: WatermarkBoard) -> Self {
+    /// A hub for `workers` workers, with the watermarks of the last committed epoch. `new_identity`: which input it is,
+    /// encoded, where that is not stored yet.
+    pub(crate) fn new(step: StepName, workers: usize, board: WatermarkBoard, new_identity: Option<Vec<u8>>) -> Self {
         let (ended, receiver) = unbounded_channel();
         Self {
             step,
+            new_identity,
             inboxes: (0..workers).map(|_| Mutex::default()).collect(),
             ended,
             receiver: Mutex::new(Some(receiver)),
             board: Mutex::new(board),
+            announced: Mutex::default(),
             timed: AtomicBool::new(false),
             idle_after: OnceLock::new(),
             time_wakers: Mutex::default(),
         }
+    }
+
+    /// Which input this is, encoded, where that is to be stored with the first epoch.
+    pub(crate) fn new_identity(&self) -> Option<&[u8]> {
+        self.new_identity.as_deref()
     }
 
     /// Announces that an event-time operator follows, and when it wants to hear of idle splits.
@@ -109,6 +136,11 @@ impl SourceHub {
             // A worker that is gone needs no waking.
             let _ = waker.activate();
         }
+    }
+
+    /// Takes in which splits follow one that has ended. Before its end is reported.
+    pub(crate) fn announce(&self, split: &SplitId, children: Vec<SplitId>) {
+        lock(&self.announced).insert(split.clone(), children);
     }
 
     /// Reports that all records of a split are in, the last of them in `epoch`.
@@ -147,16 +179,7 @@ impl SourceHub {
         known: KnownSplits,
     ) {
         let Some(ended) = lock(&self.receiver).take() else { return };
-        let load = vec![0; self.inboxes.len()];
-        let dealer = Dealer {
-            hub: &self,
-            context: &context,
-            enumerator,
-            lineage: Lineage::restore(known),
-            ended,
-            load,
-            unretired: BTreeSet::new(),
-        };
+        let dealer = Dealer::new(&self, &context, enumerator, known, ended);
         if let Err(error) = dealer.run().await {
             context.fail(error.in_step(self.step.as_str()));
         }
@@ -171,22 +194,40 @@ struct Dealer<'a> {
     lineage: Lineage,
     ended: UnboundedReceiver<Ended>,
     /// Splits dealt to each worker and not ended.
-    load: Vec<i64>,
+    load: Vec<usize>,
+    /// The worker of each of them.
+    dealt: HashMap<SplitId, usize>,
     /// Ended splits that still hold time back for children.
-    unretired: BTreeSet<SplitId>,
+    unretired: BTreeMap<SplitId, Held>,
 }
 
-impl Dealer<'_> {
+impl<'a> Dealer<'a> {
+    fn new(
+        hub: &'a SourceHub,
+        context: &'a JobContext,
+        enumerator: Box<dyn Enumerator>,
+        known: KnownSplits,
+        ended: UnboundedReceiver<Ended>,
+    ) -> Self {
+        let load = vec![0; hub.inboxes.len()];
+        let lineage = Lineage::restore(known);
+        Self { hub, context, enumerator, lineage, ended, load, dealt: HashMap::new(), unretired: BTreeMap::new() }
+    }
+
     async fn run(mut self) -> Result<()> {
+        // Whether the last look was the source's interval ago. Looks that ends of splits triggered come in bursts.
+        let mut on_time = false;
         loop {
             let discovery = self.enumerator.discover().await?;
             let found = self.lineage.discovered(&discovery.splits);
+            self.refuse_circles()?;
             let stored_in = self.register(found).await;
             self.adopt(stored_in)?;
             self.hub.board().ready();
-            self.retire();
-            let listed: BTreeSet<SplitId> = discovery.splits.into_iter().map(|split| split.id).collect();
-            self.forget(&listed);
+            self.retire(discovery.complete, Instant::now());
+            if on_time {
+                self.forget(&discovery.splits.into_iter().map(|split| split.id).collect());
+            }
             if discovery.complete && self.lineage.all_ended() {
                 (0..self.hub.inboxes.len()).for_each(|worker| self.hub.send(worker, HubMessage::NoMore));
                 return Ok(());
@@ -195,8 +236,16 @@ impl Dealer<'_> {
             if discovery.complete {
                 self.drain_complete().await?;
             } else {
-                self.wait().await;
+                on_time = self.wait().await;
             }
+        }
+    }
+
+    /// Splits that wait for themselves would be waited for without end, and without a word.
+    fn refuse_circles(&self) -> Result<()> {
+        match self.lineage.circular().as_slice() {
+            [] => Ok(()),
+            stuck => Err(Error::source(format!("the source lists splits that are their own ancestors: {stuck:?}"))),
         }
     }
 
@@ -220,7 +269,8 @@ impl Dealer<'_> {
             self.hub.board().open(&split, &parents);
             let worker = least(&self.load);
             if let Some(load) = self.load.get_mut(worker) {
-                *load += 1;
+                *load = load.saturating_add(1);
+                self.dealt.insert(split.clone(), worker);
             }
             tracing::info!(source = %self.hub.step, %split, worker, %position, "split opened");
             let record = SplitRecord { parents, position, status: crate::source::SplitStatus::Reading };
@@ -235,42 +285,66 @@ impl Dealer<'_> {
     }
 
     /// Lets go of time for ended splits that no child waits for any more. Only after a listing made after their end: a
-    /// listing from before does not know their children.
-    fn retire(&mut self) {
+    /// listing from before does not know their children. One that lags does not either, so children that the end itself
+    /// named must be known, unless the listing is `complete` or they were waited for in vain.
+    fn retire(&mut self, complete: bool, now: Instant) {
         let waiting = self.lineage.awaited();
+        let (lineage, step) = (&self.lineage, &self.hub.step);
         let mut board = self.hub.board();
-        self.unretired.retain(|split| {
-            let awaited = waiting.contains(split);
-            if !awaited {
+        self.unretired.retain(|split, held| {
+            held.children.retain(|child| !complete && !lineage.knows(child));
+            if !held.children.is_empty() && now >= held.until {
+                let children = std::mem::take(&mut held.children);
+                tracing::warn!(source = %step, %split, ?children, "children of an ended split are still in no listing; \
+                    time goes on without them, and their first records may be late");
+            }
+            let holds = waiting.contains(split) || !held.children.is_empty();
+            if !holds {
                 board.retire(split);
             }
-            awaited
+            holds
         });
     }
 
     fn forget(&mut self, listed: &BTreeSet<SplitId>) {
-        let forgettable = self.lineage.forgettable(listed);
-        if !forgettable.is_empty() {
-            self.lineage.forget(&forgettable);
-            self.hub.send(0, HubMessage::Forget(forgettable));
+        self.lineage.missing_from(listed);
+        let mut forgettable = self.lineage.forgettable();
+        forgettable.retain(|split| !self.unretired.contains_key(split));
+        if forgettable.is_empty() {
+            return;
         }
+        tracing::info!(source = %self.hub.step, splits = ?forgettable, "splits forgotten: they are no longer listed");
+        let mut board = self.hub.board();
+        forgettable.iter().for_each(|split| board.forget(split));
+        drop(board);
+        self.hub.send(0, HubMessage::Forget(self.lineage.forget(forgettable)));
     }
 
     fn note_end(&mut self, Ended { split, epoch }: Ended) {
         tracing::info!(source = %self.hub.step, %split, %epoch, "split ended");
         self.lineage.ended(&split, epoch);
-        self.unretired.insert(split);
+        let worker = self.dealt.remove(&split);
+        if let Some(load) = worker.and_then(|worker| self.load.get_mut(worker)) {
+            *load = load.saturating_sub(1);
+        }
+        let children = lock(&self.hub.announced).remove(&split).unwrap_or_default();
+        self.unretired.insert(split, Held { children, until: Instant::now() + CHILDREN_PATIENCE });
     }
 
-    /// Waits for the next look: the interval, or at once when a split ends, since its children should follow.
-    async fn wait(&mut self) {
+    /// Waits for the next look: the interval, or until a split ends, since its children should follow at once. Gives
+    /// whether it was the interval.
+    async fn wait(&mut self) -> bool {
         let interval = self.enumerator.interval();
-        if let Ok(Some(ended)) = tokio::time::timeout(interval, self.ended.recv()).await {
+        let children_are_due = self.unretired.values().any(|held| !held.children.is_empty());
+        let pause = if children_are_due { interval.min(CHILDREN_INTERVAL) } else { interval };
+        let Ok(ended) = tokio::time::timeout(pause, self.ended.recv()).await else { return pause == interval };
+        if let Some(ended) = ended {
             self.note_end(ended);
-            while let Ok(ended) = self.ended.try_recv() {
-                self.note_end(ended);
-            }
         }
+        while let Ok(ended) = self.ended.try_recv() {
+            self.note_end(ended);
+        }
+        false
     }
 
     /// With a complete listing nothing more can be found: no look is needed until the last split has ended.
@@ -279,7 +353,7 @@ impl Dealer<'_> {
             let Some(ended) = self.ended.recv().await else { return Ok(()) };
             self.note_end(ended);
             self.adopt(None)?;
-            self.retire();
+            self.retire(true, Instant::now());
             self.hub.wake_event_time();
         }
         Ok(())
@@ -287,6 +361,10 @@ impl Dealer<'_> {
 }
 
 /// The index of the least load; the first of equals.
-fn least(load: &[i64]) -> usize {
+fn least(load: &[usize]) -> usize {
     load.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(worker, _)| worker)
 }
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;

@@ -4,9 +4,7 @@
 //! ends, the positions that changed in it. *Survives a crash*: the positions; what was read after them is read again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Scope;
@@ -19,10 +17,10 @@ use super::context::JobContext;
 use super::control::Control;
 use super::guard::guarded;
 use super::hub::{HubMessage, OpenedSplit, SourceHub};
+use super::open_split::{OpenSplit, Polled};
 use super::{Flowing, Port, SplitMessage, Time};
 use crate::error::Result;
-use crate::metrics::SplitMetrics;
-use crate::source::{RawBatch, Reader, SplitRecord, SplitStatus};
+use crate::source::{Forgotten, RawBatch, SplitRecord};
 use crate::state::changelog::{ChangelogWriter, Table};
 use crate::state::codec;
 use crate::vocabulary::{Epoch, KeyGroup, SplitId, StepName};
@@ -30,6 +28,9 @@ use crate::vocabulary::{Epoch, KeyGroup, SplitId, StepName};
 /// Where split records are stored: they belong to no key, so they all lie in the first key group.
 pub(crate) const SPLITS: Table = Table(0);
 pub(crate) const SPLITS_GROUP: KeyGroup = KeyGroup::new(0);
+
+/// Where it is stored which input the positions are of, under an empty key.
+pub(crate) const IDENTITY: Table = Table(1);
 
 /// How much one activation reads before it lets the operators behind it run, in bytes. Large enough that an activation's
 /// cost is nothing beside it, small enough that latency and memory stay small.
@@ -83,35 +84,6 @@ pub(crate) fn source<'scope>(
     (records, changes)
 }
 
-/// Wakes one split's reader.
-struct SplitWaker {
-    ready: AtomicBool,
-    operator: SyncActivator,
-}
-
-impl Wake for SplitWaker {
-    fn wake(self: Arc<Self>) {
-        self.ready.store(true, Ordering::SeqCst);
-        // A worker that is gone needs no waking.
-        let _ = self.operator.activate();
-    }
-}
-
-struct OpenSplit {
-    id: Arc<SplitId>,
-    record: SplitRecord,
-    /// `None` once the split has ended.
-    reader: Option<Box<dyn Reader>>,
-    after: Option<Epoch>,
-    waker: Arc<SplitWaker>,
-    metrics: SplitMetrics,
-    /// Since when the reader has had nothing.
-    silent_since: Option<Instant>,
-    idle: bool,
-    /// Whether its record changed in the open epoch.
-    changed: bool,
-}
-
 struct SourceOperator {
     context: Arc<JobContext>,
     step: StepName,
@@ -128,6 +100,8 @@ struct SourceOperator {
     /// The split to read first at the next activation, so that none starves.
     turn: usize,
     changes: ChangelogWriter,
+    /// Splits to be removed from the snapshot.
+    forgetting: Vec<Forgotten>,
     no_more: bool,
 }
 
@@ -142,6 +116,13 @@ impl SourceOperator {
         (activator, sync): (Activator, SyncActivator),
     ) -> Self {
         let epoch = context.first_epoch;
+        let mut changes = ChangelogWriter::default();
+        if worker == 0
+            && let Some(identity) = hub.new_identity()
+        {
+            // With the first epoch, so no position is ever stored without it.
+            changes.put(SPLITS_GROUP, IDENTITY, &[], identity);
+        }
         let mut operator = Self {
             context,
             step,
@@ -155,7 +136,8 @@ impl SourceOperator {
             epoch,
             splits: Vec::new(),
             turn: 0,
-            changes: ChangelogWriter::default(),
+            changes,
+            forgetting: Vec::new(),
             no_more: false,
         };
         operator.downgrade();
@@ -173,11 +155,13 @@ impl SourceOperator {
             self.downgrade();
         }
         self.take_messages()?;
+        self.forget();
         if self.context.may_emit() {
             self.read()?;
         } else if self.context.clock.may_emit() {
             self.activator.activate_after(IN_FLIGHT_PAUSE);
         }
+        self.report_behind();
         self.report_idle();
         let ended = self.splits.iter().all(|split| split.reader.is_none());
         if self.no_more && ended && !self.context.clock.stopping() {
@@ -206,30 +190,29 @@ impl SourceOperator {
                     let _ = stored_in.send(self.epoch);
                 }
                 HubMessage::Open(opened) => self.open(opened),
-                HubMessage::Forget(splits) => {
-                    for split in splits {
-                        self.changes.delete(SPLITS_GROUP, SPLITS, split.as_str().as_bytes());
-                    }
-                }
+                HubMessage::Forget(splits) => self.forgetting.extend(splits),
                 HubMessage::NoMore => self.no_more = true,
             }
         }
         Ok(())
     }
 
-    fn open(&mut self, OpenedSplit { split, record, reader, after }: OpenedSplit) {
-        let waker = SplitWaker { ready: AtomicBool::new(true), operator: self.sync.clone() };
-        self.splits.push(OpenSplit {
-            metrics: SplitMetrics::register(&self.step, &split),
-            id: Arc::new(split),
-            record,
-            reader: Some(reader),
-            after,
-            waker: Arc::new(waker),
-            silent_since: None,
-            idle: false,
-            changed: true,
-        });
+    /// Removes splits from the snapshot, here and behind the event-time operator. Each in an epoch after the one in which
+    /// the worker that read it stored its end: of two changes in one epoch, on two workers, neither is the later.
+    fn forget(&mut self) {
+        let epoch = self.epoch;
+        let is_due = |gone: &mut Forgotten| gone.ended_in.is_none_or(|ended| ended < epoch);
+        let due: Vec<Forgotten> = self.forgetting.extract_if(.., is_due).collect();
+        for Forgotten { split, .. } in due {
+            self.changes.delete(SPLITS_GROUP, SPLITS, split.as_str().as_bytes());
+            if self.hub.timed() {
+                self.emit(SplitMessage::Forgotten { split });
+            }
+        }
+    }
+
+    fn open(&mut self, opened: OpenedSplit) {
+        self.splits.push(OpenSplit::new(&self.step, opened, self.sync.clone()));
     }
 
     /// Reads from the splits in turn until the activation's share is used up or none has anything.
@@ -270,35 +253,17 @@ impl SourceOperator {
     fn read_split(&mut self, index: usize) -> Result<Option<(usize, usize)>> {
         let Some(split) = self.splits.get_mut(index) else { return Ok(None) };
         let adoptable = split.after.is_none_or(|after| self.epoch > after);
-        if !adoptable || !split.waker.ready.swap(false, Ordering::SeqCst) {
+        if !adoptable {
             return Ok(None);
         }
-        let Some(reader) = &mut split.reader else { return Ok(None) };
-        let waker = Waker::from(Arc::clone(&split.waker));
-        let id = Arc::clone(&split.id);
-        let message = match reader.poll_read(&mut Context::from_waker(&waker)) {
-            Poll::Pending => {
-                split.silent_since.get_or_insert_with(|| self.context.now());
-                return Ok(None);
-            }
-            Poll::Ready(Err(error)) => return Err(error),
-            Poll::Ready(Ok(Some(batch))) => {
-                split.record.position = batch.after().clone();
-                if let Some(millis) = reader.millis_behind() {
-                    split.metrics.behind(millis);
-                }
-                split.waker.ready.store(true, Ordering::SeqCst);
-                SplitMessage::Records { split: id, batch }
-            }
-            Poll::Ready(Ok(None)) => {
-                split.record.status = SplitStatus::Ended;
-                split.reader = None;
-                SplitMessage::Ended { split: id }
+        let message = match split.poll()? {
+            Polled::Nothing => return Ok(None),
+            Polled::Batch(batch) => SplitMessage::Records { split: Arc::clone(&split.id), batch },
+            Polled::End { children } => {
+                self.hub.announce(&split.id, children);
+                SplitMessage::Ended { split: Arc::clone(&split.id) }
             }
         };
-        split.changed = true;
-        split.silent_since = None;
-        split.idle = false;
         let size = self.emit(message);
         Ok(Some(size))
     }
@@ -319,19 +284,22 @@ impl SourceOperator {
         size
     }
 
-    /// Tells the event-time operator of splits that have been silent for long, while the engine was willing to read.
+    /// Sets how far each split is behind its end. At every activation and not with batches alone: the one that is stuck
+    /// gives none, and one that has caught up gives none either.
+    fn report_behind(&self) {
+        self.splits.iter().for_each(OpenSplit::report_behind);
+    }
+
+    /// Tells the event-time operator of splits that have had nothing to read for long, while the engine was willing to
+    /// read. Each is asked at every activation: what its reader says may change without a batch.
     fn report_idle(&mut self) {
         let Some(limit) = self.hub.idle_after() else { return };
         let now = self.context.now();
+        // Silence that backpressure imposed is not the split's.
         let may_emit = self.context.may_emit();
         let mut idle = Vec::new();
-        for split in self.splits.iter_mut().filter(|split| split.reader.is_some() && !split.idle) {
-            if !may_emit {
-                // Silence that backpressure imposed is not the split's.
-                split.silent_since = split.silent_since.map(|_| now);
-            }
-            if split.silent_since.is_some_and(|since| now.saturating_duration_since(since) >= limit) {
-                split.idle = true;
+        for split in &mut self.splits {
+            if split.becomes_idle(now, may_emit, limit) {
                 idle.push(Arc::clone(&split.id));
             }
         }

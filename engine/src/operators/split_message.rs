@@ -13,18 +13,21 @@ pub(crate) enum SplitMessage<B> {
     Idle { split: Arc<SplitId> },
     /// All records of the split are in.
     Ended { split: Arc<SplitId> },
+    /// The split ended in an earlier epoch, and nothing is to be kept of it.
+    Forgotten { split: SplitId },
 }
 
 impl<B> SplitMessage<B> {
-    /// The same message with its batch replaced; `None` drops a batch that became empty.
-    pub(crate) fn map_batch<C>(self, logic: impl FnOnce(&Arc<SplitId>, B) -> Option<C>) -> Option<SplitMessage<C>> {
+    /// The same message with its batch replaced. A batch that becomes empty goes on: it tells that the split was read.
+    pub(crate) fn map_batch<C>(self, logic: impl FnOnce(&Arc<SplitId>, B) -> C) -> SplitMessage<C> {
         match self {
             Self::Records { split, batch } => {
-                let batch = logic(&split, batch)?;
-                Some(SplitMessage::Records { split, batch })
+                let batch = logic(&split, batch);
+                SplitMessage::Records { split, batch }
             }
-            Self::Idle { split } => Some(SplitMessage::Idle { split }),
-            Self::Ended { split } => Some(SplitMessage::Ended { split }),
+            Self::Idle { split } => SplitMessage::Idle { split },
+            Self::Ended { split } => SplitMessage::Ended { split },
+            Self::Forgotten { split } => SplitMessage::Forgotten { split },
         }
     }
 }

@@ -56,10 +56,7 @@ pub(crate) fn per_batch<'scope, A: 'static, B: 'static>(
     mut logic: impl FnMut(&Arc<SplitId>, Vec<A>) -> Vec<B> + 'static,
 ) -> Flowing<'scope, SplitMessage<Vec<B>>> {
     unary(context, name, stream, move |messages| {
-        let mapped = messages.into_iter().filter_map(|message| {
-            message.map_batch(|split, batch| Some(logic(split, batch)).filter(|made| !made.is_empty()))
-        });
-        Ok(mapped.collect())
+        Ok(messages.into_iter().map(|message| message.map_batch(&mut logic)).collect())
     })
 }
 

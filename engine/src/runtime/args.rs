@@ -83,6 +83,17 @@ pub struct JobArgs {
         default_missing_value = "true"
     )]
     pub allow_dropped_state: Option<bool>,
+
+    /// Allow that a source reads another input than the one that its stored positions are of
+    #[arg(
+        long,
+        env = "SHARDFLOW_ALLOW_CHANGED_SOURCE",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub allow_changed_source: Option<bool>,
 }
 
 impl JobArgs {
@@ -137,6 +148,7 @@ mod tests {
             "--restart=on-failure:2,1s",
             "--stop-timeout=3s",
             "--allow-dropped-state",
+            "--allow-changed-source",
         ])
         .unwrap();
         let expected = JobConfig {
@@ -150,6 +162,7 @@ mod tests {
             restart: Restart::OnFailure { max: 2, backoff: seconds(1) },
             stop_timeout: seconds(3),
             allow_dropped_state: true,
+            allow_changed_source: true,
             ..JobConfig::named("j")
         };
         assert_eq!(JobConfig::named("code").resolve(&args).unwrap(), expected);

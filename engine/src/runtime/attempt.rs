@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 use super::beat;
 use super::commit::{CommitThread, OnCommit};
 use super::config::JobConfig;
+use super::identity::check_identity;
 use super::shutdown::Shutdown;
 use super::threads::Threads;
 use super::worker::{self, Program};
@@ -24,7 +25,7 @@ use crate::metrics::SnapshotMetrics;
 use crate::operators::context::{JobContext, Plan, Running, Settled, lock};
 use crate::operators::control::CommitMessage;
 use crate::operators::hub::SourceHub;
-use crate::operators::{event_time_step, naming_panics, panic_error};
+use crate::operators::{IDENTITY, event_time_step, naming_panics, panic_error};
 use crate::sink::{CommitPermit, Committer};
 use crate::snapshot::{Identity, Recovered, Store};
 use crate::source::{Enumerator, KnownSplits, SourceContext};
@@ -123,7 +124,7 @@ impl Attempt<'_> {
         check_handles(plan, recovered)?;
         store.register_steps(&plan.steps, self.config.allow_dropped_state)?;
         let runtime = tokio_runtime()?;
-        let (hubs, sources) = self.open_sources(plan, store, recovered, groups, &runtime)?;
+        let (hubs, sources) = self.open_sources(plan, store, groups, &runtime)?;
         let (commits, messages) = channel();
         let running = Running { store: Arc::clone(store), hubs, commits: commits.clone() };
         let context = Arc::new(JobContext::new(self.settled(groups, recovered), Some(running)));
@@ -181,24 +182,28 @@ impl Attempt<'_> {
         &self,
         plan: &Plan,
         store: &Store,
-        recovered: &Recovered,
         groups: KeyGroups,
         runtime: &Runtime,
     ) -> Result<(Hubs, Vec<OpenSource>)> {
         let mut hubs = HashMap::new();
         let mut sources = Vec::new();
         for (step, source) in &plan.sources {
-            let known = restore_splits(store, step, groups)?;
+            let (known, stored) = restore_splits(store, step, groups)?;
+            let allow = self.config.allow_changed_source;
+            let new_identity = check_identity(stored.as_deref(), source.identity(), allow)
+                .map_err(|error| error.in_step(step.as_str()))?;
+            let new_identity = new_identity.map(|identity| encoded(&identity)).transpose()?;
             let watermarks = restore_watermarks(store, &event_time_step(step), groups)?;
             let context = SourceContext {
                 job: self.config.name.clone(),
                 step: step.clone(),
                 runtime: runtime.handle().clone(),
-                first_start: known.is_empty() && recovered.committed.is_none(),
+                first_start: known.is_empty(),
                 known: known.clone(),
             };
             let enumerator = naming_panics(step.as_str(), || runtime.block_on(source.open(context)))?;
-            let hub = SourceHub::new(step.clone(), self.config.workers, WatermarkBoard::restore(watermarks));
+            let hub =
+                SourceHub::new(step.clone(), self.config.workers, WatermarkBoard::restore(watermarks), new_identity);
             hubs.insert(step.clone(), Arc::new(hub));
             sources.push(OpenSource { step: step.clone(), enumerator, known });
         }
@@ -294,13 +299,24 @@ fn fold_loop(store: &Store, folds: &mpsc::Receiver<()>) -> Result<()> {
     Ok(())
 }
 
-fn restore_splits(store: &Store, step: &StepName, groups: KeyGroups) -> Result<KnownSplits> {
-    let mut known = KnownSplits::new();
-    store.restore(step, 0..groups.count(), &mut |_group, _table, key, value| {
-        known.insert(split_id(key)?, codec::decode(value)?);
+/// The splits of a source, and which input they are of, where that is stored.
+fn restore_splits(store: &Store, step: &StepName, groups: KeyGroups) -> Result<(KnownSplits, Option<String>)> {
+    let (mut known, mut identity) = (KnownSplits::new(), None);
+    store.restore(step, 0..groups.count(), &mut |_group, table, key, value| {
+        if table == IDENTITY {
+            identity = Some(codec::decode(value)?);
+        } else {
+            known.insert(split_id(key)?, codec::decode(value)?);
+        }
         Ok(())
     })?;
-    Ok(known)
+    Ok((known, identity))
+}
+
+fn encoded(identity: &String) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    codec::encode_into(identity, &mut bytes)?;
+    Ok(bytes)
 }
 
 fn restore_watermarks(store: &Store, step: &StepName, groups: KeyGroups) -> Result<HashMap<SplitId, EventTime>> {

@@ -138,6 +138,10 @@ pub struct JobConfig {
     /// Whether state of steps that the program no longer has may be dropped. Default no: a renamed step would lose its
     /// state without a word.
     pub allow_dropped_state: bool,
+    /// Whether a source may read another input than the one that its stored positions are of, keeping the positions. Default
+    /// no: files or shards of the same names would be taken for those that were read already. For an input that has
+    /// moved.
+    pub allow_changed_source: bool,
 }
 
 impl JobConfig {
@@ -156,6 +160,7 @@ impl JobConfig {
             restart: Restart::Never,
             stop_timeout: Duration::from_secs(25),
             allow_dropped_state: false,
+            allow_changed_source: false,
         }
     }
 
@@ -179,6 +184,7 @@ impl JobConfig {
         set(&mut self.restart, &args.restart);
         set(&mut self.stop_timeout, &args.stop_timeout);
         set(&mut self.allow_dropped_state, &args.allow_dropped_state);
+        set(&mut self.allow_changed_source, &args.allow_changed_source);
         self.metrics = args.metrics.or(self.metrics);
         self.validate()?;
         Ok(self)

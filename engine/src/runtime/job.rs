@@ -75,6 +75,13 @@ impl Job {
         self
     }
 
+    /// Lets a source read another input than the one that its stored positions are of. Without this it is an error. See
+    /// [`JobConfig::allow_changed_source`].
+    pub fn allow_changed_source(mut self, allow: bool) -> Self {
+        self.config.allow_changed_source = allow;
+        self
+    }
+
     /// Takes settings from parsed flags; they win over code and environment.
     pub fn args(mut self, args: JobArgs) -> Self {
         self.args = Some(args);

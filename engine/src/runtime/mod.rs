@@ -9,6 +9,7 @@ mod beat;
 mod commit;
 pub mod config;
 mod exporter;
+mod identity;
 mod job;
 pub mod logging;
 pub mod shutdown;

@@ -36,7 +36,23 @@ struct Entry {
     /// Whether this run has given it to be opened. Without it, a restored split that is being read could not be told
     /// from one that this run has opened.
     given: bool,
+    /// In how many listings in a row it was missing.
+    missed: u32,
 }
+
+/// An ended split that is no longer remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Which one.
+    pub split: SplitId,
+    /// The epoch in which it ended in this run, and which stored that: what removes it must come in a later one. `None`
+    /// where an earlier run has committed its end.
+    pub ended_in: Option<Epoch>,
+}
+
+/// In how many listings in a row, an interval apart, an ended split must be missing before it is forgotten. One listing may
+/// lag or be answered by a server that is behind; and what is forgotten and then listed again is read again as a whole.
+pub const FORGET_AFTER: u32 = 10;
 
 /// Decides which splits of one source may be opened. One a source; it must see all of the source's splits.
 ///
@@ -69,7 +85,7 @@ impl Lineage {
     /// The lineage as the last committed epoch knows it; empty at a first start.
     #[must_use]
     pub fn restore(known: KnownSplits) -> Self {
-        let entry = |record| Entry { record, ended_in: None, given: false };
+        let entry = |record| Entry { record, ended_in: None, given: false, missed: 0 };
         Self { splits: known.into_iter().map(|(id, record)| (id, entry(record))).collect(), changed: true }
     }
 
@@ -86,7 +102,8 @@ impl Lineage {
             }
             let record =
                 SplitRecord { parents: parents.clone(), position: start.clone(), status: SplitStatus::Waiting };
-            self.splits.insert(id.clone(), Entry { record: record.clone(), ended_in: None, given: false });
+            let entry = Entry { record: record.clone(), ended_in: None, given: false, missed: 0 };
+            self.splits.insert(id.clone(), entry);
             new.push((id.clone(), record));
         }
         self.changed |= !new.is_empty();
@@ -153,16 +170,33 @@ impl Lineage {
         self.splits.values().all(Entry::has_ended)
     }
 
-    /// Ended splits that may be forgotten: `listed`, all that the source now lists, no longer has them, and no child of
-    /// theirs waits. Without this the snapshot would grow with every reshard for ever.
+    /// Takes in `listed`, all that the source lists now, and counts which splits are missing. To be called with listings
+    /// that are the source's interval apart: many within a moment would not tell more than one.
+    pub fn missing_from(&mut self, listed: &BTreeSet<SplitId>) {
+        for (id, entry) in &mut self.splits {
+            entry.missed = if listed.contains(id) { 0 } else { entry.missed.saturating_add(1) };
+        }
+    }
+
+    /// Ended splits that may be forgotten: the last [`FORGET_AFTER`] listings did not have them, and no split that has not
+    /// ended names them as its parent: until it has a watermark of its own, theirs is where it begins. Without this the
+    /// snapshot would grow with every reshard for ever.
     ///
     /// They stay until [`Lineage::forget`] is called, together with their removal from the snapshot. A source that lists
     /// a forgotten split again has it read again, from its start.
     #[must_use]
-    pub fn forgettable(&self, listed: &BTreeSet<SplitId>) -> Vec<SplitId> {
-        let needed = self.awaited();
-        let gone = |id: &SplitId, entry: &Entry| entry.has_ended() && !listed.contains(id) && !needed.contains(id);
+    pub fn forgettable(&self) -> Vec<SplitId> {
+        let going_on = self.splits.values().filter(|entry| !entry.has_ended());
+        let needed: BTreeSet<&SplitId> = going_on.flat_map(|entry| &entry.record.parents).collect();
+        let gone =
+            |id: &SplitId, entry: &Entry| entry.has_ended() && entry.missed >= FORGET_AFTER && !needed.contains(id);
         self.splits.iter().filter(|(id, entry)| gone(id, entry)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Whether a split was ever found, and not forgotten.
+    #[must_use]
+    pub fn knows(&self, split: &SplitId) -> bool {
+        self.splits.contains_key(split)
     }
 
     /// The parents that some waiting split names.
@@ -173,12 +207,16 @@ impl Lineage {
     }
 
     /// Forgets splits that [`Lineage::forgettable`] gave. Those that have not ended stay.
-    pub fn forget(&mut self, splits: &[SplitId]) {
-        for id in splits {
-            if self.splits.get(id).is_some_and(Entry::has_ended) {
-                self.splits.remove(id);
+    pub fn forget(&mut self, splits: Vec<SplitId>) -> Vec<Forgotten> {
+        let mut forgotten = Vec::with_capacity(splits.len());
+        for split in splits {
+            if self.splits.get(&split).is_some_and(Entry::has_ended)
+                && let Some(entry) = self.splits.remove(&split)
+            {
+                forgotten.push(Forgotten { split, ended_in: entry.ended_in });
             }
         }
+        forgotten
     }
 
     /// Splits that can never be opened, because following their parents leads back to themselves or to such a split. A
@@ -271,19 +309,41 @@ mod tests {
         assert!(lineage.take_adoptable().is_empty(), "each is given once");
     }
 
+    fn list(lineage: &mut Lineage, times: u32, listed: &[&str]) -> Vec<SplitId> {
+        let listed = listed.iter().map(|&id| id.into()).collect();
+        (0..times).for_each(|_| lineage.missing_from(&listed));
+        lineage.forgettable()
+    }
+
     #[test]
-    fn an_ended_split_is_forgotten_only_when_unlisted_and_not_waited_for() {
+    fn an_ended_split_is_forgotten_only_when_unlisted_and_no_child_goes_on() {
         let mut lineage = Lineage::restore(KnownSplits::new());
         lineage.discovered(&[split("a", &[]), split("b", &[]), split("child", &["a", "b"])]);
         lineage.take_adoptable();
         lineage.ended(&"a".into(), Epoch::new(1));
-        assert!(lineage.forgettable(&BTreeSet::new()).is_empty(), "its child waits");
+        assert!(list(&mut lineage, FORGET_AFTER, &[]).is_empty(), "its child waits");
         lineage.ended(&"b".into(), Epoch::new(2));
         lineage.take_adoptable();
-        assert_eq!(lineage.forgettable(&BTreeSet::from(["a".into()])), ["b".into()]);
-        lineage.forget(&["b".into(), "child".into()]);
-        assert!(!lineage.all_ended(), "what is being read is not forgotten");
-        assert_eq!(lineage.forgettable(&BTreeSet::new()), ["a".into()]);
+        assert!(list(&mut lineage, FORGET_AFTER, &[]).is_empty(), "its child may have no watermark of its own");
+        lineage.ended(&"child".into(), Epoch::new(3));
+        assert_eq!(list(&mut lineage, FORGET_AFTER, &["a", "child"]), ["b".into()]);
+        let forgotten = lineage.forget(vec!["b".into()]);
+        assert_eq!(forgotten, [Forgotten { split: "b".into(), ended_in: Some(Epoch::new(2)) }]);
+        assert_eq!(list(&mut lineage, FORGET_AFTER, &[]), ["a".into(), "child".into()]);
+    }
+
+    #[test]
+    fn a_listing_that_omits_a_split_for_a_while_does_not_have_it_forgotten() {
+        let mut lineage = Lineage::restore(KnownSplits::new());
+        lineage.discovered(&[split("a", &[]), split("b", &[])]);
+        lineage.take_adoptable();
+        lineage.ended(&"a".into(), Epoch::new(1));
+        assert!(list(&mut lineage, FORGET_AFTER - 1, &["b"]).is_empty());
+        assert!(list(&mut lineage, 1, &["a", "b"]).is_empty());
+        assert!(list(&mut lineage, FORGET_AFTER - 1, &["b"]).is_empty());
+        assert!(lineage.discovered(&[split("a", &[])]).is_empty(), "it is still known, and not read again");
+        assert_eq!(list(&mut lineage, 1, &["b"]), ["a".into()]);
+        assert!(lineage.forget(vec!["b".into()]).is_empty(), "what is being read is not forgotten");
     }
 
     #[test]
@@ -417,7 +477,7 @@ mod tests {
             prop_assert_eq!(world.stored.len(), world.splits.len());
             prop_assert!(world.lineage.all_ended() && world.lineage.circular().is_empty());
             prop_assert!(world.stored.values().all(|record| record.status == SplitStatus::Ended));
-            prop_assert_eq!(world.lineage.forgettable(&BTreeSet::new()).len(), world.splits.len());
+            prop_assert_eq!(list(&mut world.lineage, FORGET_AFTER, &[]).len(), world.splits.len());
         }
     }
 }

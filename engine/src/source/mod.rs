@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::vocabulary::{SplitId, StepName};
 
-pub use lineage::{Adoption, Lineage};
+pub use lineage::{Adoption, Forgotten, Lineage};
 
 /// A boxed future, so that the port is object-safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -102,9 +102,9 @@ pub struct SourceContext {
     pub step: StepName,
     /// Where its asynchronous work runs.
     pub runtime: tokio::runtime::Handle,
-    /// What the last committed epoch knows; empty at the job's first start.
+    /// What the last committed epoch knows; empty at the source's first start.
     pub known: KnownSplits,
-    /// Whether this is the first start, before any epoch was committed for this source.
+    /// Whether this is the source's first start: no split of it was ever committed, whatever other sources of the job have.
     pub first_start: bool,
 }
 
@@ -119,6 +119,11 @@ pub struct Discovery {
 
 /// A kind of source with its settings: what the user passes to `flow.source(name, …)`.
 pub trait Source: Send + Sync + 'static {
+    /// Which input this is: its kind and its place (`file:/data/usage`, `kinesis:usage`). Stored with the positions, so that
+    /// those of one input are never taken for those of another whose splits have the same names. So it must not change as
+    /// long as the input is the same. Asked once a start, before [`Source::open`].
+    fn identity(&self) -> String;
+
     /// Opens it, once a process and start. Checks settings and reachability within a bounded time.
     ///
     /// # Errors
@@ -157,6 +162,21 @@ pub trait Reader: Send + 'static {
     /// How far behind the end of the split the last batch was, in milliseconds, where the source knows.
     fn millis_behind(&self) -> Option<u64> {
         None
+    }
+
+    /// Whether `Pending` now means that there is nothing to read. `false` while the reader cannot know: its calls fail or
+    /// hang, it is on its way through empty pages or to its stored position. Only a split that says `true` becomes idle
+    /// and stops holding time back, so a wrong `true` makes the records that come after it late.
+    ///
+    /// Asked often, and not only after a poll: it must be cheap.
+    fn caught_up(&self) -> bool {
+        true
+    }
+
+    /// After the end: the splits that follow this one, where the source says so there. Time is held back for them until a
+    /// listing has them (for a minute at most), so that a listing that lags makes no record late.
+    fn children(&self) -> Vec<SplitId> {
+        Vec::new()
     }
 }
 

@@ -3,6 +3,7 @@
 //! The suite opens the source as a first start does, reads every split, and then reads again from many of the positions
 //! it was given, each time with a newly opened source, as a restart does. It holds that
 //!
+//! * it says which input it is, and the same when it is asked again;
 //! * split ids are unique, and parents are splits that were found;
 //! * going on after any position gives exactly the records that remain, with the positions they had before; where the
 //!   borders of the batches lie may differ;
@@ -93,6 +94,12 @@ impl SourceSuite {
     /// # Errors
     /// Says which rule the source broke, in which split and from which position; or what the source itself reported.
     pub async fn check(&self, source: &dyn Source) -> Result<SourceChecked> {
+        let identity = source.identity();
+        if identity.is_empty() || identity != source.identity() {
+            return Err(Error::source(format!(
+                "the source does not conform: its identity \"{identity}\" names nothing"
+            )));
+        }
         let mut first = open(source, KnownSplits::new(), true).await?;
         let found = first.discover().await?;
         check_splits(&found)?;
@@ -266,6 +273,10 @@ mod tests {
     }
 
     impl Source for Ten {
+        fn identity(&self) -> String {
+            "ten".to_owned()
+        }
+
         fn open(&self, _context: SourceContext) -> BoxFuture<'_, Result<Box<dyn Enumerator>>> {
             let enumerator: Box<dyn Enumerator> = Box::new(*self);
             Box::pin(async move { Ok(enumerator) })

@@ -12,6 +12,11 @@ use zstd::stream::read::Decoder as ZstdDecoder;
 /// How much compressed input is read at a time, in bytes.
 const COMPRESSED_CHUNK: usize = 128 << 10;
 
+/// Whether the content of the file at `path` is compressed, by its ending.
+pub(super) fn is_compressed(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gz") || ending.eq_ignore_ascii_case("zst"))
+}
+
 /// Counts the files that are open, so that a folder of thousands cannot use up the process's descriptors.
 #[derive(Debug)]
 pub(super) struct OpenFiles {

@@ -10,6 +10,9 @@ use shardflow::source::{Position, RawBatch};
 /// How much of a line that is too long is kept, in bytes, to show what it was.
 const HEAD_BYTES: usize = 64 << 10;
 
+/// UTF-8's byte order mark. Some programs begin text with it; it is no part of the first line.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The lines of one split, in order.
 pub(super) struct Lines {
     /// Content that has not left yet. Its first byte stands at `base`.
@@ -22,12 +25,22 @@ pub(super) struct Lines {
     max_record_bytes: usize,
     /// How many lines the last batch had: the next will have about as many.
     typical: usize,
+    /// Whether the content may still begin with a byte order mark.
+    at_start: bool,
 }
 
 impl Lines {
     /// The lines from byte `base` on, which must be the first of a line.
     pub(super) fn new(base: u64, max_record_bytes: usize) -> Self {
-        Self { pending: Vec::new(), scanned: 0, base, overlong: None, max_record_bytes, typical: 0 }
+        Self {
+            pending: Vec::new(),
+            scanned: 0,
+            base,
+            overlong: None,
+            max_record_bytes,
+            typical: 0,
+            at_start: base == 0,
+        }
     }
 
     /// Where the next bytes of the content are to be appended.
@@ -37,6 +50,10 @@ impl Lines {
 
     /// The whole lines so far, if there is one; with `ended`, also a last line without a line end.
     pub(super) fn cut(&mut self, ended: bool) -> Option<RawBatch> {
+        let was_at_start = self.at_start;
+        if self.at_start && !self.skip_mark(ended) {
+            return None;
+        }
         if self.overlong.is_some() {
             return self.skip_overlong(ended);
         }
@@ -51,11 +68,28 @@ impl Lines {
             found.push(&self.pending, start, self.pending.len(), self.max_record_bytes);
             start = self.pending.len();
         }
+        if start == 0 && ended && self.base > 0 && self.pending.is_empty() && was_at_start {
+            // Nothing but the mark: a batch without lines still moves the position behind it.
+            return Some(self.finish(found, 0));
+        }
         if start == 0 {
             self.keep_unfinished();
             return None;
         }
         Some(self.finish(found, start))
+    }
+
+    /// Skips a byte order mark at the content's first byte. `false`: it takes more content to know whether it is one.
+    fn skip_mark(&mut self, ended: bool) -> bool {
+        if self.pending.len() < BYTE_ORDER_MARK.len() && BYTE_ORDER_MARK.starts_with(&self.pending) && !ended {
+            return false;
+        }
+        self.at_start = false;
+        if self.pending.starts_with(BYTE_ORDER_MARK) {
+            self.pending.drain(..BYTE_ORDER_MARK.len());
+            self.base = BYTE_ORDER_MARK.len() as u64;
+        }
+        true
     }
 
     /// Makes the batch of `pending[..end]` and keeps what follows.
@@ -200,6 +234,22 @@ mod tests {
         assert_eq!(texts(b"a\rb\n", 100), ["a\rb"]);
         assert!(texts(b"", 100).is_empty());
         assert!(texts(b"\n\n\n", 100).is_empty());
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_line_and_counts_in_positions() {
+        for chunk in 1..8 {
+            let (out, afters) = lines(b"\xef\xbb\xbfa\nb\n", 0, &[chunk], 100);
+            let seen: Vec<_> = out.iter().map(|line| (line.0.as_slice(), line.1.as_str())).collect();
+            assert_eq!(seen, [(&b"a"[..], "3"), (&b"b"[..], "5")], "in chunks of {chunk}");
+            assert_eq!(afters.last().unwrap().0, "7");
+        }
+        assert_eq!(lines(b"\xef\xbb", 0, &[1], 100).0[0].0, b"\xef\xbb", "half a mark is content");
+        assert_eq!(lines(b"x\n\xef\xbb\xbfa", 2, &[9], 100).0[0].0, b"\xef\xbb\xbfa", "only at the content's start");
+        // As long as a record may be, and the mark before it.
+        assert_eq!(lines(b"\xef\xbb\xbfabcd\n", 0, &[1], 4).0[0].2, None);
+        let (none, afters) = lines(b"\xef\xbb\xbf", 0, &[2], 100);
+        assert_eq!((none.len(), afters), (0, vec![("3".to_owned(), 0)]), "the position says that all of it was read");
     }
 
     #[test]

@@ -2,15 +2,16 @@
 //!
 //! What enters: NDJSON or any other text or bytes that `\n` separates, plain or compressed (gzip by the ending `.gz`,
 //! zstd by `.zst`, several members or frames in one file included). What leaves: a record a line, without its `\n` and
-//! without a `\r` before it; empty lines are skipped and the last line needs no `\n`. What survives a crash: the byte
-//! offset that the engine stored.
+//! without a `\r` before it; empty lines are skipped, the last line needs no `\n`, and a UTF-8 byte order mark at the
+//! content's beginning is no part of the first line. What survives a crash: the byte offset that the engine stored.
 //!
 //! A file is one split; its id is its path relative to the given folder, `/` between the parts (for a single file, its
-//! name). Names that begin with a dot are skipped, and so is what lies below a folder of such a name.
+//! name). Names that begin with a dot are skipped, and so is what lies below a folder of such a name. Symbolic links are
+//! followed: a file and a link to it in the same folder are two splits, and it is read twice.
 //!
 //! A file is read as it is found: from its first byte to its end, once. So a file must be whole when it becomes
 //! visible: write it under a hidden name and rename it. What is appended later to a file that was read to its end is
-//! not seen.
+//! not seen while the job runs, and the next start refuses a plain file whose length is no longer what it was.
 //!
 //! # Progress tracking
 //! A position is a decimal byte offset into the content (for a compressed file, into the decompressed content): the
@@ -19,7 +20,8 @@
 //! # Resumption
 //! A plain file is opened at the offset. A compressed one is decompressed from its beginning and what lies before the
 //! offset is thrown away, in slices that never keep a worker for long. An offset beyond the end, or one that does not
-//! follow a line's end, means that the file was changed: an error, since going on would lose or invent records.
+//! follow a line's end, means that the file was changed: an error, since going on would lose or invent records. The
+//! stored positions are of the path of the first start, symbolic links followed: another one is refused.
 //!
 //! # Rewinds
 //! Reading again from a position gives the same lines as long as the file's content is the same.
@@ -33,7 +35,9 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use shardflow::source::{BoxFuture, Discovery, Enumerator, Position, Reader, Source, SourceContext, Split};
+use shardflow::source::{
+    BoxFuture, Discovery, Enumerator, KnownSplits, Position, Reader, Source, SourceContext, Split, SplitStatus,
+};
 use shardflow::vocabulary::SplitId;
 use shardflow::{Error, Result};
 
@@ -108,9 +112,20 @@ impl Files {
 }
 
 impl Source for Files {
+    /// The path as the file system resolves it, so that it does not depend on how or from where it is given.
+    fn identity(&self) -> String {
+        let absolute = || std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
+        // What is not there cannot be resolved; opening it says so.
+        let path = std::fs::canonicalize(&self.path).unwrap_or_else(|_| absolute());
+        format!("file:{}", path.display())
+    }
+
     fn open(&self, context: SourceContext) -> BoxFuture<'_, Result<Box<dyn Enumerator>>> {
         Box::pin(async move {
             let listing = Listing::of(&self.path)?;
+            let (checked, known) = (listing.clone(), context.known.clone());
+            let unchanged = context.runtime.spawn_blocking(move || check_unchanged(&checked, &known));
+            unchanged.await.map_err(|error| Error::internal("looking at files was cut short").caused_by(error))??;
             let enumerator: Box<dyn Enumerator> = Box::new(FileEnumerator {
                 listing,
                 following: self.following,
@@ -158,6 +173,29 @@ impl Enumerator for FileEnumerator {
         })?;
         Ok(Box::new(FileReader::new(path, offset, self.max_record_bytes, Arc::clone(&self.open_files))))
     }
+}
+
+/// Refuses plain files that are not what they were when they were read: a file that has ended must be as long as it was,
+/// another at least as long as it was read. A file that is gone after it was read is not missed. Of a compressed file only
+/// reading it would tell.
+fn check_unchanged(listing: &Listing, known: &KnownSplits) -> Result<()> {
+    for (split, record) in known {
+        let Ok(path) = listing.path_of(split) else { continue };
+        let (Some(read), false) = (parse_offset(&record.position), content::is_compressed(&path)) else { continue };
+        let Ok(found) = std::fs::metadata(&path) else { continue };
+        let length = found.len();
+        let is_whole = match record.status {
+            SplitStatus::Ended => length == read,
+            SplitStatus::Waiting | SplitStatus::Reading => length >= read,
+        };
+        if !is_whole {
+            return Err(Error::state(format!(
+                "could not go on with file {path:?}: it was read to byte {read} and now has {length} bytes; files must not \
+                 change"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Strict: what this source printed, and nothing that merely parses.

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use shardflow::source::{RawBatch, Reader};
 use shardflow::{Error, Result};
 
-use super::content::{Content, OpenFiles};
+use super::content::{Content, OpenFiles, is_compressed};
 use super::lines::Lines;
 
 /// How much is read at a poll, in bytes: about 2,400 records of 110 bytes, and well below a millisecond of a worker.
@@ -120,7 +120,7 @@ impl FileReader {
 
     fn explain(&self, error: io::Error) -> Error {
         let path = &self.path;
-        if self.offset > 0 && error.kind() == io::ErrorKind::UnexpectedEof && !self.is_compressed() {
+        if self.offset > 0 && error.kind() == io::ErrorKind::UnexpectedEof && !is_compressed(&self.path) {
             return self.was_changed();
         }
         match error.kind() {
@@ -132,11 +132,6 @@ impl FileReader {
             }
             _ => Error::source(format!("could not read file {path:?} at byte {}", self.position())).caused_by(error),
         }
-    }
-
-    fn is_compressed(&self) -> bool {
-        let ending = self.path.extension();
-        ending.is_some_and(|ending| ending.eq_ignore_ascii_case("gz") || ending.eq_ignore_ascii_case("zst"))
     }
 
     fn was_changed(&self) -> Error {
@@ -154,6 +149,11 @@ impl FileReader {
 }
 
 impl Reader for FileReader {
+    /// What is in a file is there to be read, also while it is decompressed up to the stored position.
+    fn caught_up(&self) -> bool {
+        matches!(self.stage, Stage::Ended)
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<RawBatch>>> {
         loop {
             let opening = matches!(self.stage, Stage::Closed);

@@ -18,6 +18,9 @@ pub(super) enum Failed {
     Throttled,
     /// The network, a time-out, a fault of the service: may pass, but not for ever.
     Transient,
+    /// Credentials had run out, or our clock and the service's differ: passes with fresh credentials or a clock that is set
+    /// right, but not for ever.
+    Credentials,
 }
 
 /// The failures in a row of one caller.
@@ -26,21 +29,29 @@ pub(super) struct Backoff {
     give_up_after: Duration,
     in_a_row: u32,
     failing_since: Option<Instant>,
+    /// When the first of the failures in a row was met, whatever its kind.
+    first: Option<Instant>,
+    /// Whether they have been told of.
+    told: bool,
 }
+
+/// After how long failures in a row are told of: a throttled or failing call now and then is the service's everyday life.
+const TELL_AFTER: Duration = Duration::from_secs(10);
 
 impl Backoff {
     /// Gives up when nothing but transient failures were met for `give_up_after`.
     pub(super) fn new(give_up_after: Duration) -> Self {
-        Self { give_up_after, in_a_row: 0, failing_since: None }
+        Self { give_up_after, in_a_row: 0, failing_since: None, first: None, told: false }
     }
 
     /// A call failed at `now`. How long to wait before the next, or `None` to give up. `dice` lies in `[0, 1)`.
     pub(super) fn failed(&mut self, failed: Failed, now: Instant, dice: f64) -> Option<Duration> {
         let wait = wait(self.in_a_row, dice);
         self.in_a_row = self.in_a_row.saturating_add(1);
+        self.first.get_or_insert(now);
         match failed {
             Failed::Throttled => self.failing_since = None,
-            Failed::Transient => {
+            Failed::Transient | Failed::Credentials => {
                 let since = *self.failing_since.get_or_insert(now);
                 if now.saturating_duration_since(since) >= self.give_up_after && now > since {
                     return None;
@@ -50,10 +61,22 @@ impl Backoff {
         Some(wait)
     }
 
-    /// A call succeeded.
-    pub(super) fn succeeded(&mut self) {
-        self.in_a_row = 0;
-        self.failing_since = None;
+    /// Whether the failures have lasted so long by `now` that they are to be told of; true once in a row.
+    pub(super) fn is_news(&mut self, now: Instant) -> bool {
+        let lasts = self.first.is_some_and(|first| now.saturating_duration_since(first) >= TELL_AFTER);
+        lasts && !std::mem::replace(&mut self.told, true)
+    }
+
+    /// How many calls in a row have failed.
+    pub(super) fn in_a_row(&self) -> u32 {
+        self.in_a_row
+    }
+
+    /// A call succeeded at `now`. Gives for how long none had, where that was told of.
+    pub(super) fn succeeded(&mut self, now: Instant) -> Option<Duration> {
+        let lasted = self.first.filter(|_| self.told).map(|first| now.saturating_duration_since(first));
+        *self = Self::new(self.give_up_after);
+        lasted
     }
 }
 
@@ -79,7 +102,7 @@ mod tests {
         let now = Instant::now();
         let mut next = || backoff.failed(Failed::Throttled, now, 1.0).unwrap().as_millis();
         assert_eq!([next(), next(), next(), next(), next(), next(), next()], [200, 400, 800, 1600, 3200, 5000, 5000]);
-        backoff.succeeded();
+        backoff.succeeded(now);
         assert_eq!(backoff.failed(Failed::Transient, now, 0.0).unwrap(), FIRST / 2);
     }
 
@@ -119,6 +142,25 @@ mod tests {
         let now = Instant::now();
         assert!(backoff.failed(Failed::Transient, now, 0.5).is_some());
         assert!(backoff.failed(Failed::Transient, now + FIRST, 0.5).is_none());
+    }
+
+    #[test]
+    fn failures_are_told_of_once_when_they_last_and_so_is_their_end() {
+        let mut backoff = Backoff::new(BUDGET);
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(!backoff.is_news(start));
+        let mut told = Vec::new();
+        for second in 0..60 {
+            backoff.failed(Failed::Throttled, at(second), 0.5);
+            told.extend(backoff.is_news(at(second)).then_some(second));
+        }
+        assert_eq!(told, [10]);
+        assert_eq!(backoff.succeeded(at(61)), Some(Duration::from_secs(61)));
+        // What passes quickly is no news, neither when it begins nor when it ends.
+        backoff.failed(Failed::Transient, at(70), 0.5);
+        assert!(!backoff.is_news(at(71)));
+        assert_eq!(backoff.succeeded(at(72)), None);
     }
 
     proptest! {

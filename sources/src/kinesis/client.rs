@@ -14,8 +14,10 @@ use super::position::ShardPosition;
 pub(super) trait ShardApi: Clone + Send + Sync + 'static {
     /// A fresh iterator at `position`.
     fn iterator(&self, shard: &str, position: &ShardPosition) -> impl Future<Output = Result<String, Failure>> + Send;
-    /// What lies at an iterator.
-    fn records(&self, iterator: &str) -> impl Future<Output = Result<Fetched, Failure>> + Send;
+    /// A fresh iterator at the record of this number itself.
+    fn iterator_at(&self, shard: &str, sequence: &str) -> impl Future<Output = Result<String, Failure>> + Send;
+    /// What lies at an iterator: up to `most` records, or as many as the service gives at a time.
+    fn records(&self, iterator: &str, most: Option<i32>) -> impl Future<Output = Result<Fetched, Failure>> + Send;
     /// The stream, and where it is, for error texts.
     fn describe(&self) -> &str;
 }
@@ -27,6 +29,16 @@ pub(super) struct Fetched {
     /// `None`: the shard is closed and has been read to its end.
     pub(super) next: Option<String>,
     pub(super) millis_behind: Option<u64>,
+    /// At the end of a closed shard: those that took over its keys.
+    pub(super) children: Vec<String>,
+}
+
+impl Fetched {
+    /// Whether there is nothing to read now. An empty page alone does not say so: a sparse shard gives many of them on
+    /// the way to its next record, with a time behind the end that is not 0.
+    pub(super) fn is_the_end_for_now(&self) -> bool {
+        self.records.is_empty() && self.millis_behind.unwrap_or(0) == 0
+    }
 }
 
 /// One record.
@@ -120,11 +132,27 @@ impl Client {
     }
 }
 
+type IteratorCall = aws_sdk_kinesis::operation::get_shard_iterator::builders::GetShardIteratorFluentBuilder;
+
+impl Client {
+    fn iterator_call(&self, shard: &str) -> IteratorCall {
+        let call = self.sdk.get_shard_iterator().shard_id(shard).stream_name(&self.stream.name);
+        call.set_stream_arn(self.stream.arn.clone())
+    }
+
+    async fn get_iterator(&self, call: IteratorCall) -> Result<String, Failure> {
+        let answer = call.send().await.map_err(|error| Failure::of(&error))?;
+        answer.shard_iterator.ok_or_else(|| Failure {
+            remedy: Remedy::Retry(Failed::Transient),
+            text: "the answer to GetShardIterator has no iterator".to_owned(),
+        })
+    }
+}
+
 impl ShardApi for Client {
     async fn iterator(&self, shard: &str, position: &ShardPosition) -> Result<String, Failure> {
-        let call = self.sdk.get_shard_iterator().shard_id(shard).stream_name(&self.stream.name);
-        let call = call.set_stream_arn(self.stream.arn.clone());
-        let call = match position {
+        let call = self.iterator_call(shard);
+        self.get_iterator(match position {
             ShardPosition::TrimHorizon => call.shard_iterator_type(ShardIteratorType::TrimHorizon),
             ShardPosition::Time(millis) => call
                 .shard_iterator_type(ShardIteratorType::AtTimestamp)
@@ -132,17 +160,18 @@ impl ShardApi for Client {
             ShardPosition::After(sequence) => {
                 call.shard_iterator_type(ShardIteratorType::AfterSequenceNumber).starting_sequence_number(sequence)
             }
-        };
-        let answer = call.send().await.map_err(|error| Failure::of(&error))?;
-        answer.shard_iterator.ok_or_else(|| Failure {
-            remedy: Remedy::Retry(Failed::Transient),
-            text: "the answer to GetShardIterator has no iterator".to_owned(),
         })
+        .await
     }
 
-    async fn records(&self, iterator: &str) -> Result<Fetched, Failure> {
+    async fn iterator_at(&self, shard: &str, sequence: &str) -> Result<String, Failure> {
+        let call = self.iterator_call(shard).shard_iterator_type(ShardIteratorType::AtSequenceNumber);
+        self.get_iterator(call.starting_sequence_number(sequence)).await
+    }
+
+    async fn records(&self, iterator: &str, most: Option<i32>) -> Result<Fetched, Failure> {
         let call = self.sdk.get_records().shard_iterator(iterator).set_stream_arn(self.stream.arn.clone());
-        let answer = call.send().await.map_err(|error| Failure::of(&error))?;
+        let answer = call.set_limit(most).send().await.map_err(|error| Failure::of(&error))?;
         let record = |record: aws_sdk_kinesis::types::Record| Record {
             arrived: record.approximate_arrival_timestamp.and_then(|time| time.to_millis().ok()),
             sequence: record.sequence_number,
@@ -151,6 +180,7 @@ impl ShardApi for Client {
         Ok(Fetched {
             records: answer.records.into_iter().map(record).collect(),
             next: answer.next_shard_iterator,
+            children: answer.child_shards.into_iter().flatten().map(|child| child.shard_id).collect(),
             millis_behind: answer.millis_behind_latest.and_then(|millis| u64::try_from(millis).ok()),
         })
     }

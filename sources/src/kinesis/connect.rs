@@ -7,14 +7,14 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_kinesis::config::ProvideCredentials;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
+use shardflow::metrics::SourceMetrics;
 use shardflow::{Error, Result};
 use tokio::time::{Instant, timeout_at};
 
 use super::Kinesis;
-use super::backoff::Backoff;
 use super::client::{Client, StreamName};
-use super::failure::{Remedy, chain};
-use super::retry::{WallClock, wait_out};
+use super::failure::chain;
+use super::retry::{Retries, WallClock};
 
 /// How long one call may take. GetRecords may answer with 10 MiB; a call that takes longer than this is lost.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,7 +27,7 @@ const TCP_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// [`ErrorKind::Config`](shardflow::ErrorKind::Config): a bad name, region or endpoint, no credentials, or the service
 /// refuses (no such stream, no permission). [`ErrorKind::Source`](shardflow::ErrorKind::Source): it could not be reached.
-pub(super) async fn connect(settings: &Kinesis) -> Result<Client> {
+pub(super) async fn connect(settings: &Kinesis, metrics: &SourceMetrics) -> Result<Client> {
     let stream = StreamName::parse(&settings.stream).ok_or_else(|| {
         let given = &settings.stream;
         Error::config(format!("could not read stream \"{given}\": that is neither a stream's name nor its ARN"))
@@ -52,7 +52,7 @@ pub(super) async fn connect(settings: &Kinesis) -> Result<Client> {
     );
     let place = config.endpoint_url().map_or_else(|| format!("region {region}"), ToOwned::to_owned);
     let client = Client { sdk, description: format!("stream \"{}\" at {place}", stream.name), stream };
-    bounds.check(&client).await?;
+    bounds.check(&client, metrics).await?;
     Ok(client)
 }
 
@@ -125,18 +125,19 @@ impl<'a> Bounds<'a> {
     }
 
     /// Calls the stream until it answers, the failure cannot pass, or the time is over.
-    async fn check(&self, client: &Client) -> Result<()> {
+    async fn check(&self, client: &Client, metrics: &SourceMetrics) -> Result<()> {
         let subject = &client.description;
         let mut last = None;
         let attempts = async {
-            let mut backoff = Backoff::new(Duration::MAX);
+            let mut retries = Retries::new(Duration::MAX, &WallClock, metrics, format!("reach {subject}"));
             loop {
                 let Err(failure) = client.check().await else { return Ok(()) };
-                if failure.remedy == Remedy::None {
+                if failure.remedy.is_final_at_start() {
                     return Err(Error::config(format!("could not open {subject}")).caused_by(failure));
                 }
                 last = Some(failure.clone());
-                wait_out(failure, &mut backoff, &WallClock, "check the stream")
+                retries
+                    .wait_out(failure)
                     .await
                     .map_err(|failure| Error::source(format!("could not open {subject}")).caused_by(failure))?;
             }

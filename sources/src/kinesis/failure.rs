@@ -15,8 +15,17 @@ pub(super) enum Remedy {
     Retry(Failed),
     /// The iterator is too old: get a new one for the current position.
     NewIterator,
+    /// What was asked for is not there, and will not be.
+    Missing,
     /// Calling again would give the same.
     None,
+}
+
+impl Remedy {
+    /// Whether a start gives up at once. What ran out while a job ran is renewed; a start with it is a wrong setting.
+    pub(super) fn is_final_at_start(self) -> bool {
+        matches!(self, Self::None | Self::Missing | Self::Retry(Failed::Credentials))
+    }
 }
 
 /// A failed call: what to do, and what to tell the user.
@@ -76,6 +85,7 @@ fn remedy(code: Option<&str>, status: u16, message: &str) -> Remedy {
         | "TooManyRequestsException"
         | "RequestLimitExceeded" => Remedy::Retry(Failed::Throttled),
         "ExpiredIteratorException" => Remedy::NewIterator,
+        "ResourceNotFoundException" => Remedy::Missing,
         // The listing starts again from its first page. A stream that is being created or changed soon will not be.
         "ExpiredNextTokenException"
         | "ResourceInUseException"
@@ -85,6 +95,15 @@ fn remedy(code: Option<&str>, status: u16, message: &str) -> Remedy {
         | "ServiceUnavailableException"
         | "RequestTimeout"
         | "RequestTimeoutException" => Remedy::Retry(Failed::Transient),
+        // A token that ran out is renewed by its provider; a clock is set right. At the start neither would be.
+        "ExpiredTokenException" | "ExpiredToken" | "RequestExpired" | "RequestTimeTooSkewed" => {
+            Remedy::Retry(Failed::Credentials)
+        }
+        "InvalidSignatureException"
+            if message.contains("Signature expired") || message.contains("Signature not yet current") =>
+        {
+            Remedy::Retry(Failed::Credentials)
+        }
         // Our clock is ahead of the service's: a start at "now" will have come soon.
         "InvalidArgumentException" if message.contains("currentTimestampInMillis") => Remedy::Retry(Failed::Transient),
         _ if status == 429 => Remedy::Retry(Failed::Throttled),
@@ -128,7 +147,7 @@ mod tests {
             (Some("ResourceInUseException"), 400, transient),
             (Some("ExpiredIteratorException"), 400, Remedy::NewIterator),
             (Some("AccessDeniedException"), 400, Remedy::None),
-            (Some("ResourceNotFoundException"), 400, Remedy::None),
+            (Some("ResourceNotFoundException"), 400, Remedy::Missing),
             (Some("UnrecognizedClientException"), 400, Remedy::None),
             (Some("InvalidArgumentException"), 400, Remedy::None),
             (Some("KMSDisabledException"), 400, Remedy::None),
@@ -136,6 +155,21 @@ mod tests {
         ] {
             assert_eq!(remedy(code, status, ""), expected, "{code:?} {status}");
         }
+    }
+
+    #[test]
+    fn credentials_that_ran_out_and_clocks_that_differ_are_retried_and_wrong_ones_are_not() {
+        let retried = Remedy::Retry(Failed::Credentials);
+        assert_eq!(remedy(Some("ExpiredTokenException"), 400, ""), retried);
+        assert_eq!(remedy(Some("RequestExpired"), 400, ""), retried);
+        for message in
+            ["Signature expired: 20261101T000000Z is now earlier than 20261101T000500Z", "Signature not yet current: x"]
+        {
+            assert_eq!(remedy(Some("InvalidSignatureException"), 400, message), retried, "{message}");
+        }
+        let wrong = "The request signature we calculated does not match the signature you provided.";
+        assert_eq!(remedy(Some("InvalidSignatureException"), 400, wrong), Remedy::None);
+        assert!(retried.is_final_at_start() && !Remedy::Retry(Failed::Transient).is_final_at_start());
     }
 
     #[test]

@@ -3,28 +3,36 @@
 //! What enters: a stream's name and where to start. What leaves: each record's data, with its sequence number as the
 //! position. What survives a crash: for each shard the sequence number of the last record that was committed.
 //!
-//! A shard is one split. One task a shard calls GetRecords, paced to what the shard allows, and hands batches to the
-//! worker through a channel that holds two of them (at most 1,000 records or about 1 MiB each): a slow job slows the
+//! A shard is one split. One task a shard calls GetRecords, paced to what the shard allows, and hands batches (at most
+//! 1,000 records or about 1 MiB each) to the worker through a channel that holds two of them; the rest of the answer waits
+//! behind them. What all shards of a source hold in this way is bounded by [`Kinesis::buffer_bytes`]: a slow job slows the
 //! calls down and nothing piles up.
 //!
 //! Throttling is waited out for as long as it lasts. Other failures that may pass (time-outs, resets, faults of the
-//! service) are retried with growing waits until nothing else was seen for [`Kinesis::give_up_after`]; what cannot pass
-//! (no permission, no such stream or shard) fails at once.
+//! service, credentials that ran out, clocks that differ) are retried with growing waits until nothing else was seen for
+//! [`Kinesis::give_up_after`]; what cannot pass (no permission, no such stream or shard) fails at once. Failures that last
+//! longer than 10 s are logged as a warning, once, and so is their end; each is counted by its cause in
+//! `shardflow_source_retries_total`.
 //!
 //! # Progress tracking
 //! A position is text: `trim-horizon`, `at:<ms since 1970>` or `after:<sequence number>`. Until a record was read it stays
 //! what it was at the start; then it is `after:` the last record of the batch.
 //!
 //! # Resumption
-//! A shard is read on AFTER_SEQUENCE_NUMBER. A shard that appeared since is read from its beginning. A shard whose
-//! unread records have expired while the job was down cannot be told from one that begins there: keep the stream's
-//! retention longer than the job may be down.
+//! A shard is read on after the stored sequence number. A shard that appeared since is read from its beginning.
+//!
+//! Keep the stream's retention longer than the job may be down: records that have expired are lost. The job goes on with
+//! what is left, and says so, in a warning that names the shard and the position, and in the counter
+//! `shardflow_position_expired_total`. To know it, a start asks each shard for the last committed record itself and skips
+//! it. A shard that is gone altogether counts as ended. Where the stored record has expired and there is none after it,
+//! nobody can tell whether there were any.
 //!
 //! # Rewinds
 //! A shard is an immutable log as long as its records are kept, so reading again gives the same records.
 
 mod backoff;
 mod batches;
+mod budget;
 mod client;
 mod connect;
 mod enumerator;
@@ -33,18 +41,25 @@ mod fetch;
 mod lineage;
 mod pacing;
 mod position;
+mod proof;
 mod reader;
 mod retry;
+#[cfg(test)]
+mod said;
+mod standing;
 mod start;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use shardflow::Result;
+use shardflow::metrics::SourceMetrics;
 use shardflow::source::{BoxFuture, Enumerator, Source, SourceContext};
 
 pub use start::Start;
 
+use budget::Budget;
 use enumerator::KinesisEnumerator;
 use lineage::Lineage;
 use pacing::Pace;
@@ -74,6 +89,7 @@ pub struct Kinesis {
     idle_gap: Duration,
     connect_timeout: Duration,
     give_up_after: Duration,
+    buffer_bytes: u64,
 }
 
 impl Kinesis {
@@ -91,6 +107,7 @@ impl Kinesis {
             idle_gap: pacing::IDLE_GAP,
             connect_timeout: Duration::from_secs(10),
             give_up_after: Duration::from_secs(300),
+            buffer_bytes: budget::BUFFER_BYTES,
         }
     }
 
@@ -161,6 +178,15 @@ impl Kinesis {
         self
     }
 
+    /// How much all shards together may have fetched and not handed over, in bytes; 64 MiB by default, at least 10 MiB, which
+    /// is what one answer may weigh. Calls ask for no more than is free; an answer whose records are far larger than those
+    /// before it may exceed it once. More helps where hundreds of shards have to catch up at once.
+    #[must_use]
+    pub fn buffer_bytes(mut self, bytes: u64) -> Self {
+        self.buffer_bytes = bytes;
+        self
+    }
+
     /// The stream's name or ARN, as given.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -169,13 +195,23 @@ impl Kinesis {
 }
 
 impl Source for Kinesis {
+    /// The stream as it was given: a name and an ARN may mean two streams, in different accounts or regions.
+    fn identity(&self) -> String {
+        format!("kinesis:{}", self.stream)
+    }
+
     fn open(&self, context: SourceContext) -> BoxFuture<'_, Result<Box<dyn Enumerator>>> {
         Box::pin(async move {
             let start = self.start.concrete(Timestamp::now())?;
-            let client = connect::connect(self).await?;
+            let metrics = SourceMetrics::register(&context.step);
+            let client = connect::connect(self, &metrics).await?;
             let enumerator: Box<dyn Enumerator> = Box::new(KinesisEnumerator {
                 client,
                 lineage: Lineage::new(&context.known, context.first_start, start),
+                budget: Budget::new(self.buffer_bytes),
+                metrics,
+                resumed: context.known.into_keys().collect(),
+                listed: BTreeSet::new(),
                 interval: self.discovery_interval,
                 pace: Pace::new(self.calls_per_second, self.idle_gap),
                 give_up_after: self.give_up_after,

@@ -41,6 +41,11 @@ impl Pace {
         self.shortest
     }
 
+    /// The longest gap: how long an answer that there is nothing may stand before the next call.
+    pub(super) fn longest(&self) -> Duration {
+        self.longest
+    }
+
     /// The gap to leave after the last call, whose own gap was `last`.
     pub(super) fn gap(&self, last: Duration, answer: Answer) -> Duration {
         let busy = answer.records > 0 || answer.millis_behind.is_some_and(|millis| millis > 0);

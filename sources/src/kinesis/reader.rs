@@ -1,50 +1,54 @@
 //! The worker's end of a shard's task.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use shardflow::source::{RawBatch, Reader};
+use shardflow::vocabulary::SplitId;
 use shardflow::{Error, Result};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::client::ShardApi;
-use super::fetch::{Fetch, Message, UNKNOWN};
+use super::fetch::{Fetch, Message};
 use super::retry::Clock;
+use super::standing::Standing;
 
-/// How many batches wait between the task and the worker; with their size this bounds the memory of a shard.
+/// How many batches wait between the task and the worker. Besides them the task holds the rest of one answer; what all
+/// shards hold together, the budget bounds.
 const WAITING_BATCHES: usize = 2;
 
 /// Reads one shard. Dropping it ends its task.
 pub(super) struct ShardReader {
     shard: String,
     messages: mpsc::Receiver<Message>,
-    behind: Arc<AtomicU64>,
+    standing: Arc<Standing>,
     task: AbortHandle,
-    ended: bool,
+    /// The shards that follow, once the end has been read.
+    children: Option<Vec<SplitId>>,
 }
 
 impl ShardReader {
     /// Starts the task of `fetch` on `runtime`.
     pub(super) fn start<A: ShardApi, C: Clock>(fetch: Fetch<A, C>, runtime: &Handle) -> Self {
         let (sender, messages) = mpsc::channel(WAITING_BATCHES);
-        let (shard, behind) = (fetch.shard.clone(), Arc::clone(&fetch.behind));
+        let (shard, standing) = (fetch.shard.clone(), Arc::clone(&fetch.standing));
         let task = runtime.spawn(fetch.run(sender)).abort_handle();
-        Self { shard, messages, behind, task, ended: false }
+        Self { shard, messages, standing, task, children: None }
     }
 }
 
 impl Reader for ShardReader {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<RawBatch>>> {
-        if self.ended {
+        if self.children.is_some() {
             return Poll::Ready(Ok(None));
         }
         self.messages.poll_recv(cx).map(|message| match message {
-            Some(Message::Batch(batch)) => Ok(Some(batch)),
-            Some(Message::End) => {
-                self.ended = true;
+            Some(Message::Batch(batch, _share)) => Ok(Some(batch)),
+            Some(Message::End(children)) => {
+                self.children = Some(children);
                 Ok(None)
             }
             Some(Message::Failed(error)) => Err(error),
@@ -53,8 +57,15 @@ impl Reader for ShardReader {
     }
 
     fn millis_behind(&self) -> Option<u64> {
-        let behind = self.behind.load(Ordering::Relaxed);
-        (behind != UNKNOWN).then_some(behind)
+        self.standing.behind()
+    }
+
+    fn caught_up(&self) -> bool {
+        self.standing.caught_up(Instant::now())
+    }
+
+    fn children(&self) -> Vec<SplitId> {
+        self.children.clone().unwrap_or_default()
     }
 }
 

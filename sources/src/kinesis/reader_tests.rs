@@ -3,14 +3,20 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use shardflow::metrics::SourceMetrics;
+use shardflow::vocabulary::StepName;
 
 use super::*;
 use crate::kinesis::backoff::Failed;
+use crate::kinesis::budget::Budget;
 use crate::kinesis::client::{Fetched, Record};
 use crate::kinesis::failure::{Failure, Remedy};
 use crate::kinesis::pacing::{CALLS_PER_SECOND, IDLE_GAP, Pace};
 use crate::kinesis::position::ShardPosition;
+use crate::kinesis::said::Said;
 
 /// A clock that jumps: each wait is over at once and remembered.
 #[derive(Clone)]
@@ -37,6 +43,7 @@ struct Script {
     answers: Arc<Mutex<VecDeque<Result<Fetched, Failure>>>>,
     iterators: Arc<Mutex<Vec<String>>>,
     calls: Arc<Mutex<Vec<(Duration, String)>>>,
+    shard_is_gone: Arc<Mutex<bool>>,
 }
 
 impl ShardApi for Script {
@@ -45,7 +52,15 @@ impl ShardApi for Script {
         Ok(format!("at {position}"))
     }
 
-    async fn records(&self, iterator: &str) -> Result<Fetched, Failure> {
+    async fn iterator_at(&self, _shard: &str, sequence: &str) -> Result<String, Failure> {
+        self.iterators.lock().unwrap().push(format!("at-record:{sequence}"));
+        match *self.shard_is_gone.lock().unwrap() {
+            true => Err(failure(Remedy::Missing, "ResourceNotFoundException: no such shard")),
+            false => Ok(format!("at record {sequence}")),
+        }
+    }
+
+    async fn records(&self, iterator: &str, _most: Option<i32>) -> Result<Fetched, Failure> {
         self.calls.lock().unwrap().push((*self.clock.passed.lock().unwrap(), iterator.to_owned()));
         let answer = self.answers.lock().unwrap().pop_front();
         answer.unwrap_or_else(|| Err(failure(Remedy::None, "the script is over")))
@@ -76,30 +91,98 @@ fn expired() -> Result<Fetched, Failure> {
 fn records(sequences: &[u64], next: Option<&str>) -> Result<Fetched, Failure> {
     let record = |sequence: &u64| Record { sequence: sequence.to_string(), data: vec![b'x'], arrived: None };
     let records = sequences.iter().map(record).collect();
-    Ok(Fetched { records, next: next.map(ToOwned::to_owned), millis_behind: Some(7) })
+    Ok(Fetched { records, next: next.map(ToOwned::to_owned), millis_behind: Some(7), ..Fetched::default() })
 }
 
 fn quiet(next: Option<&str>) -> Result<Fetched, Failure> {
-    Ok(Fetched { records: Vec::new(), next: next.map(ToOwned::to_owned), millis_behind: Some(0) })
+    Ok(Fetched { next: next.map(ToOwned::to_owned), millis_behind: Some(0), ..Fetched::default() })
+}
+
+/// An empty page on the way to the next record.
+fn quiet_on_the_way() -> Result<Fetched, Failure> {
+    Ok(Fetched { next: Some("on the way".to_owned()), millis_behind: Some(60_000), ..Fetched::default() })
 }
 
 fn script(answers: impl IntoIterator<Item = Result<Fetched, Failure>>) -> Script {
     let clock = Jumping { start: Instant::now(), passed: Arc::default() };
     let answers = Arc::new(Mutex::new(answers.into_iter().collect()));
-    Script { clock, answers, iterators: Arc::default(), calls: Arc::default() }
+    Script { clock, answers, iterators: Arc::default(), calls: Arc::default(), shard_is_gone: Arc::default() }
 }
 
 fn open(script: &Script, position: ShardPosition) -> ShardReader {
-    let fetch = Fetch {
+    ShardReader::start(fetch(script, position), &Handle::current())
+}
+
+fn fetch(script: &Script, position: ShardPosition) -> Fetch<Script, Jumping> {
+    Fetch {
         api: script.clone(),
         clock: script.clock.clone(),
         shard: "shardId-0".to_owned(),
         position,
+        may_be_gone: false,
         pace: Pace::new(CALLS_PER_SECOND, IDLE_GAP),
         give_up_after: Duration::from_secs(300),
-        behind: Arc::new(AtomicU64::new(UNKNOWN)),
-    };
-    ShardReader::start(fetch, &Handle::current())
+        budget: Budget::new(0),
+        metrics: SourceMetrics::register(&StepName::new("scripted")),
+        standing: Arc::new(Standing::new(IDLE_GAP)),
+    }
+}
+
+/// Reads to the end after record 5; gives the records, how often a position had expired, and what was warned of.
+async fn resume(script: &Script, may_be_gone: bool) -> Result<(Vec<String>, u64, Vec<String>)> {
+    let said = Said::default();
+    let _listening = tracing::subscriber::set_default(said.clone());
+    let expired = Arc::new(AtomicU64::new(0));
+    let fetch = fetch(script, ShardPosition::After("5".to_owned()));
+    let metrics = SourceMetrics { position_expired: metrics::Counter::from_arc(Arc::clone(&expired)), ..fetch.metrics };
+    let mut reader = ShardReader::start(Fetch { may_be_gone, metrics, ..fetch }, &Handle::current());
+    let (sequences, _) = drain(&mut reader).await?;
+    Ok((sequences, expired.load(Ordering::SeqCst), said.warnings()))
+}
+
+#[tokio::test]
+async fn going_on_after_a_record_sees_it_once_more_and_hands_over_only_what_comes_after_it() {
+    let script = script([quiet_on_the_way(), records(&[5, 6, 7], Some("b")), expired(), records(&[8], None)]);
+    let (sequences, expired, warnings) = resume(&script, false).await.unwrap();
+    assert_eq!(sequences, ["6", "7", "8"]);
+    assert_eq!((expired, warnings), (0, vec![]));
+    // Once it is proven, it is gone on with as ever.
+    assert_eq!(*script.iterators.lock().unwrap(), ["at-record:5", "after:7"]);
+}
+
+#[tokio::test]
+async fn the_last_record_of_a_shard_seen_once_more_is_nothing_new() {
+    for answers in [vec![records(&[5], None)], vec![records(&[5], Some("b")), quiet(None)], vec![quiet(None)]] {
+        let (sequences, expired, warnings) = resume(&script(answers), false).await.unwrap();
+        assert_eq!((sequences, expired, warnings), (vec![], 0, vec![]));
+    }
+    // What comes after a quiet while at the end is new, and nothing lay before it.
+    let (sequences, expired, _) = resume(&script([quiet(Some("b")), records(&[9], None)]), false).await.unwrap();
+    assert_eq!((sequences, expired), (vec!["9".to_owned()], 0));
+}
+
+#[tokio::test]
+async fn a_position_that_has_expired_is_said_and_counted_and_gone_on_from() {
+    let mut left = records(&[8, 9], None).unwrap();
+    left.records.iter_mut().for_each(|record| record.arrived = Some(1_793_534_400_250));
+    let script = script([quiet_on_the_way(), Ok(left)]);
+    let (sequences, expired, warnings) = resume(&script, false).await.unwrap();
+    assert_eq!((sequences, expired), (vec!["8".to_owned(), "9".to_owned()], 1));
+    assert_eq!(warnings.len(), 1);
+    for part in ["shardId-0", "after:5", "2026-11-01T12:00:00.25Z", "LOST"] {
+        assert!(warnings[0].contains(part), "{warnings:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_shard_that_is_gone_ends_with_a_warning_if_it_is_not_listed_and_is_an_error_if_it_is() {
+    let script = script([]);
+    *script.shard_is_gone.lock().unwrap() = true;
+    let (sequences, expired, warnings) = resume(&script, true).await.unwrap();
+    assert_eq!((sequences, expired, warnings.len()), (vec![], 1, 1));
+    assert!(warnings[0].contains("shardId-0") && warnings[0].contains("after:5"), "{warnings:?}");
+    let error = resume(&script, false).await.unwrap_err().to_string();
+    assert!(error.contains("ResourceNotFoundException"), "{error}");
 }
 
 /// Reads to the end: the positions of the records, and after each batch.
@@ -123,6 +206,30 @@ async fn a_closed_shard_is_read_to_its_end_and_ends_once() {
     assert_eq!(reader.millis_behind(), Some(7));
     assert!(poll_fn(|cx| reader.poll_read(cx)).await.unwrap().is_none());
     assert_eq!(*script.iterators.lock().unwrap(), ["trim-horizon"]);
+}
+
+/// Whether the reader says that there is nothing to read once its task has made all its calls.
+async fn says_that_it_is_caught_up(answers: impl IntoIterator<Item = Result<Fetched, Failure>>) -> bool {
+    let hangs = std::iter::once(Err(failure(Remedy::Retry(Failed::Transient), "hang")));
+    let script = script(answers.into_iter().chain(hangs));
+    let reader = open(&script, ShardPosition::TrimHorizon);
+    while script.answers.lock().unwrap().len() > 1 {
+        tokio::task::yield_now().await;
+    }
+    reader.caught_up()
+}
+
+#[tokio::test]
+async fn only_an_empty_answer_at_the_shards_end_means_that_there_is_nothing_to_read() {
+    let unsaid = || Ok(Fetched { next: Some("b".to_owned()), ..Fetched::default() });
+    assert!(!says_that_it_is_caught_up([]).await, "nothing was said yet");
+    assert!(!says_that_it_is_caught_up([quiet_on_the_way(), quiet_on_the_way()]).await, "an empty page on the way");
+    assert!(says_that_it_is_caught_up([quiet_on_the_way(), quiet(Some("b"))]).await);
+    assert!(says_that_it_is_caught_up([unsaid()]).await);
+    assert!(!says_that_it_is_caught_up([quiet(Some("b")), throttled()]).await, "it cannot know while it is throttled");
+    assert!(!says_that_it_is_caught_up([quiet(Some("b")), reset()]).await);
+    assert!(!says_that_it_is_caught_up([quiet(Some("b")), expired()]).await);
+    assert!(!says_that_it_is_caught_up([quiet(Some("b")), records(&[1], Some("c"))]).await);
 }
 
 #[tokio::test]
@@ -149,6 +256,36 @@ async fn throttling_is_waited_out_for_hours_with_the_same_iterator() {
     assert_eq!(sequences, ["1"]);
     assert!(*script.clock.passed.lock().unwrap() > Duration::from_secs(3600));
     assert_eq!(script.iterators.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn failures_that_last_are_said_once_with_their_end_and_counted_by_cause() {
+    let said = Said::default();
+    let _listening = tracing::subscriber::set_default(said.clone());
+    let throttles = std::iter::repeat_with(throttled).take(50);
+    let script = script([reset(), records(&[1], Some("b"))].into_iter().chain(throttles).chain([records(&[2], None)]));
+    let fetch = fetch(&script, ShardPosition::TrimHorizon);
+    let counters = [(); 3].map(|()| Arc::new(AtomicU64::new(0)));
+    let [throttled, failed, credentials] =
+        counters.each_ref().map(|count| metrics::Counter::from_arc(Arc::clone(count)));
+    let metrics = SourceMetrics { throttled, failed, credentials, ..fetch.metrics };
+    drain(&mut ShardReader::start(Fetch { metrics, ..fetch }, &Handle::current())).await.unwrap();
+    assert_eq!(counters.map(|count| count.load(Ordering::SeqCst)), [50, 1, 0]);
+    let warnings = said.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("shardId-0") && warnings[0].contains("slow down"), "{warnings:?}");
+    let again = said.at(tracing::Level::INFO);
+    assert!(again.len() == 1 && again[0].contains("succeed again"), "{again:?}");
+}
+
+#[tokio::test]
+async fn credentials_that_run_out_are_waited_for_and_not_for_ever() {
+    let ran_out = || Err(failure(Remedy::Retry(Failed::Credentials), "ExpiredTokenException"));
+    let passing = script([ran_out(), ran_out(), records(&[1], None)]);
+    assert_eq!(drain(&mut open(&passing, ShardPosition::TrimHorizon)).await.unwrap().0, ["1"]);
+    let lasting = script(std::iter::repeat_with(ran_out).take(10_000));
+    let error = drain(&mut open(&lasting, ShardPosition::TrimHorizon)).await.unwrap_err().to_string();
+    assert!(error.contains("ExpiredTokenException"), "{error}");
 }
 
 #[tokio::test]
@@ -200,6 +337,36 @@ async fn a_worker_that_does_not_read_stops_the_calls() {
     }
     assert_eq!(script.calls.lock().unwrap().len(), WAITING_BATCHES + 1);
     assert!(poll_fn(|cx| reader.poll_read(cx)).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn shards_that_nobody_reads_hold_no_more_than_the_budget_and_lose_nothing() {
+    let large = |sequence: usize, next: Option<&str>| {
+        let record = Record { sequence: sequence.to_string(), data: vec![b'x'; 4 << 10], arrived: None };
+        Ok(Fetched { records: vec![record; 100], next: next.map(ToOwned::to_owned), ..Fetched::default() })
+    };
+    let budget = Budget::tiny(1 << 20);
+    let scripts: Vec<_> = (0..20).map(|_| script([large(1, Some("b")), large(2, Some("c")), large(3, None)])).collect();
+    let start = |script: &Script| {
+        let fetch = fetch(script, ShardPosition::TrimHorizon);
+        ShardReader::start(Fetch { budget: budget.clone(), ..fetch }, &Handle::current())
+    };
+    let mut readers: Vec<_> = scripts.iter().map(start).collect();
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+    }
+    let calls: usize = scripts.iter().map(|script| script.calls.lock().unwrap().len()).sum();
+    assert!((1..=2).contains(&calls), "{calls} answers of 400 KiB are held");
+    let mut left = vec![300; readers.len()];
+    while left.iter().any(|left| *left > 0) {
+        for (reader, left) in readers.iter_mut().zip(&mut left) {
+            let polled = poll_fn(|cx| Poll::Ready(reader.poll_read(cx))).await;
+            if let Poll::Ready(Ok(Some(batch))) = polled {
+                *left -= batch.len();
+            }
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

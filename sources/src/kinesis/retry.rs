@@ -3,7 +3,9 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use super::backoff::Backoff;
+use shardflow::metrics::SourceMetrics;
+
+use super::backoff::{Backoff, Failed};
 use super::failure::{Failure, Remedy};
 
 /// A clock to wait on.
@@ -28,37 +30,68 @@ impl Clock for WallClock {
     }
 }
 
-/// Waits after `failure` as `backoff` says. Gives the failure back where it cannot pass or has lasted too long.
-pub(super) async fn wait_out(
-    failure: Failure,
-    backoff: &mut Backoff,
-    clock: &impl Clock,
-    attempted: &str,
-) -> Result<(), Failure> {
-    let Remedy::Retry(failed) = failure.remedy else { return Err(failure) };
-    let Some(wait) = backoff.failed(failed, clock.now(), rand::random()) else {
-        return Err(Failure { remedy: Remedy::None, text: format!("{failure} (still, after many attempts)") });
-    };
-    tracing::debug!(attempted, %failure, ?wait, "kinesis call failed, will be tried again");
-    clock.sleep(wait).await;
-    Ok(())
+/// The failures of one kind of call: waits them out, counts them, and says so when they last.
+pub(super) struct Retries<C> {
+    backoff: Backoff,
+    clock: C,
+    metrics: SourceMetrics,
+    /// What the calls are for, for the log: `read shard "…" of stream "…"`.
+    attempted: String,
 }
 
-/// Repeats `call` until it succeeds or fails for good.
-pub(super) async fn retrying<T, F>(
-    give_up_after: Duration,
-    clock: &impl Clock,
-    attempted: &str,
-    mut call: impl FnMut() -> F,
-) -> Result<T, Failure>
-where
-    F: Future<Output = Result<T, Failure>>,
-{
-    let mut backoff = Backoff::new(give_up_after);
-    loop {
-        match call().await {
-            Ok(answer) => return Ok(answer),
-            Err(failure) => wait_out(failure, &mut backoff, clock, attempted).await?,
+impl<C: Clock> Retries<C> {
+    /// Gives up when nothing but failures other than throttling were met for `give_up_after`.
+    pub(super) fn new(give_up_after: Duration, clock: &C, metrics: &SourceMetrics, attempted: String) -> Self {
+        let (clock, metrics) = (clock.clone(), metrics.clone());
+        Self { backoff: Backoff::new(give_up_after), clock, metrics, attempted }
+    }
+
+    /// Waits after `failure`. Gives the failure back where it cannot pass or has lasted too long.
+    pub(super) async fn wait_out(&mut self, failure: Failure) -> Result<(), Failure> {
+        let Remedy::Retry(failed) = failure.remedy else { return Err(failure) };
+        let now = self.clock.now();
+        let Some(wait) = self.backoff.failed(failed, now, rand::random()) else {
+            return Err(Failure { remedy: Remedy::None, text: format!("{failure} (still, after many attempts)") });
+        };
+        self.counter(failed).increment(1);
+        let (attempted, failures) = (&self.attempted, self.backoff.in_a_row());
+        if self.backoff.is_news(now) {
+            tracing::warn!(attempted, failures, %failure, "kinesis calls have failed for a while and are tried again");
+        } else {
+            tracing::debug!(attempted, failures, %failure, ?wait, "kinesis call failed, will be tried again");
+        }
+        self.clock.sleep(wait).await;
+        Ok(())
+    }
+
+    /// A call succeeded.
+    pub(super) fn succeeded(&mut self) {
+        if let Some(lasted) = self.backoff.succeeded(self.clock.now()) {
+            tracing::info!(attempted = self.attempted, ?lasted, "kinesis calls succeed again");
+        }
+    }
+
+    /// Repeats `call` until it succeeds or fails for good.
+    pub(super) async fn run<T, F>(mut self, mut call: impl FnMut() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        loop {
+            match call().await {
+                Ok(answer) => {
+                    self.succeeded();
+                    return Ok(answer);
+                }
+                Err(failure) => self.wait_out(failure).await?,
+            }
+        }
+    }
+
+    fn counter(&self, failed: Failed) -> &shardflow::metrics::Counter {
+        match failed {
+            Failed::Throttled => &self.metrics.throttled,
+            Failed::Transient => &self.metrics.failed,
+            Failed::Credentials => &self.metrics.credentials,
         }
     }
 }

@@ -23,8 +23,10 @@ pub enum Start {
     /// At the oldest records that the stream still keeps.
     #[default]
     TrimHorizon,
-    /// At records that arrive after the start. It becomes the time of the start before anything is read, so that a crash
-    /// before the first record loses nothing that came since.
+    /// At records that arrive after the start. It becomes the time of the start before anything is read, and that time is
+    /// stored with the first commit: from then on a crash loses nothing that came since, even if no record was read. A
+    /// crash before the first commit (an epoch after the first listing, that is a fraction of a second) makes the next
+    /// start a first one, with a "now" of its own.
     Latest,
     /// At the first records that arrived at or after this time.
     At(Timestamp),

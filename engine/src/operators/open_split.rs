@@ -1,0 +1,140 @@
+//! A split that a worker reads: its reader, how far it is, and whether it has fallen silent.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use timely::scheduling::SyncActivator;
+
+use super::hub::OpenedSplit;
+use crate::error::Result;
+use crate::metrics::SplitMetrics;
+use crate::source::{RawBatch, Reader, SplitRecord, SplitStatus};
+use crate::vocabulary::{Epoch, SplitId, StepName};
+
+/// Wakes one split's reader.
+struct SplitWaker {
+    ready: AtomicBool,
+    operator: SyncActivator,
+}
+
+impl Wake for SplitWaker {
+    fn wake(self: Arc<Self>) {
+        self.ready.store(true, Ordering::SeqCst);
+        // A worker that is gone needs no waking.
+        let _ = self.operator.activate();
+    }
+}
+
+/// What reading gave.
+pub(super) enum Polled {
+    /// Nothing yet.
+    Nothing,
+    /// Records.
+    Batch(RawBatch),
+    /// The split has ended, and these follow, as far as it says.
+    End { children: Vec<SplitId> },
+}
+
+/// A split that is being read, or has ended in the open epoch.
+pub(super) struct OpenSplit {
+    pub(super) id: Arc<SplitId>,
+    pub(super) record: SplitRecord,
+    /// `None` once the split has ended.
+    pub(super) reader: Option<Box<dyn Reader>>,
+    pub(super) after: Option<Epoch>,
+    /// Whether its record changed in the open epoch.
+    pub(super) changed: bool,
+    /// Whether it was polled. Before that its record is not stored as being read: it may have been handed over in the epoch
+    /// in which its parent ended, and a start after that epoch would read both at once.
+    begun: bool,
+    waker: Arc<SplitWaker>,
+    metrics: SplitMetrics,
+    /// Whether the last poll gave nothing.
+    pending: bool,
+    /// Since when there has been nothing to read, by the reader's own word.
+    silent_since: Option<Instant>,
+    /// Whether that has been so for long.
+    idle: bool,
+}
+
+impl OpenSplit {
+    /// Takes a split over. `operator` is activated when there is something to read.
+    pub(super) fn new(step: &StepName, opened: OpenedSplit, operator: SyncActivator) -> Self {
+        let OpenedSplit { split, record, reader, after } = opened;
+        Self {
+            metrics: SplitMetrics::register(step, &split),
+            id: Arc::new(split),
+            record,
+            reader: Some(reader),
+            after,
+            changed: false,
+            begun: false,
+            waker: Arc::new(SplitWaker { ready: AtomicBool::new(true), operator }),
+            pending: false,
+            silent_since: None,
+            idle: false,
+        }
+    }
+
+    /// Reads, where there may be something, and moves the record on.
+    pub(super) fn poll(&mut self) -> Result<Polled> {
+        let Some(reader) = &mut self.reader else { return Ok(Polled::Nothing) };
+        if !self.waker.ready.swap(false, Ordering::SeqCst) {
+            return Ok(Polled::Nothing);
+        }
+        if !std::mem::replace(&mut self.begun, true) {
+            self.changed = true;
+        }
+        let waker = Waker::from(Arc::clone(&self.waker));
+        let polled = match reader.poll_read(&mut Context::from_waker(&waker)) {
+            Poll::Pending => {
+                self.pending = true;
+                return Ok(Polled::Nothing);
+            }
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Ready(Ok(Some(batch))) => {
+                self.record.position = batch.after().clone();
+                self.waker.ready.store(true, Ordering::SeqCst);
+                Polled::Batch(batch)
+            }
+            Poll::Ready(Ok(None)) => {
+                let children = reader.children();
+                self.metrics.behind(0);
+                self.record.status = SplitStatus::Ended;
+                self.reader = None;
+                Polled::End { children }
+            }
+        };
+        self.changed = true;
+        self.pending = false;
+        self.silent_since = None;
+        self.idle = false;
+        Ok(polled)
+    }
+
+    /// Sets how far it is behind its end, as its reader says.
+    pub(super) fn report_behind(&self) {
+        if let Some(millis) = self.reader.as_ref().and_then(|reader| reader.millis_behind()) {
+            self.metrics.behind(millis);
+        }
+    }
+
+    /// Whether it becomes idle: there has been nothing to read for `limit`, while the engine was `willing` to read.
+    pub(super) fn becomes_idle(&mut self, now: Instant, willing: bool, limit: Duration) -> bool {
+        if self.idle || !willing || !self.is_silent() {
+            self.silent_since = None;
+            return false;
+        }
+        let since = *self.silent_since.get_or_insert(now);
+        self.idle = now.saturating_duration_since(since) >= limit;
+        self.idle
+    }
+
+    /// Whether there is nothing to read: the reader gave nothing, has not called since, and is not merely prevented.
+    fn is_silent(&self) -> bool {
+        let waits = self.pending && !self.waker.ready.load(Ordering::SeqCst);
+        waits && self.reader.as_ref().is_some_and(|reader| reader.caught_up())
+    }
+}

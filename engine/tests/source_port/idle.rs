@@ -1,0 +1,30 @@
+//! Only a split that has nothing to read stops holding time back.
+
+use crate::scripted::{Scripted, job, start};
+
+#[test]
+fn a_split_that_cannot_be_read_holds_time_until_it_can_say_that_there_is_nothing() {
+    let source = Scripted::new();
+    source.push("steady", &[1, 12, 23]);
+    ["steady", "stuck"].iter().for_each(|split| source.split(split, |split| split.caught_up = false));
+    let state = tempfile::tempdir().unwrap();
+    let running = start(job(state.path()), "records", &source);
+    running.until("the first read", |_| source.opened().len() == 2);
+    running.go_on_for_long();
+    source.push("steady", &[24]);
+    running.go_on_for_long();
+    assert_eq!(running.counts(), [], "a split whose source cannot say that it has read everything is not idle");
+
+    // What was stuck arrives, and is not late.
+    source.push("stuck", &[5, 14]);
+    running.until("the first window", |job| !job.counts().is_empty());
+    running.go_on_for_long();
+    assert_eq!(running.counts(), [(0, 2)], "it still holds time, at its last record");
+
+    // Once it says that it has read everything, time goes on without it.
+    source.split("stuck", |split| split.caught_up = true);
+    running.until("the second window", |job| job.counts().len() == 2);
+    assert_eq!(running.counts(), [(0, 2), (10, 2)]);
+    source.close();
+    assert!(running.finish().1.is_empty(), "nothing was late");
+}
