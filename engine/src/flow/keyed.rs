@@ -1,5 +1,6 @@
 //! Records with a key: what keyed state is built on.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ pub struct KeyedStream<'scope, K, T> {
     pub(super) stream: Flowing<'scope, Keyed<K, T>>,
     /// Whether the records are on the worker of their key already.
     pub(super) exchanged: bool,
+    /// Set when a step takes the records from the exchange.
+    pub(super) taken: Rc<Cell<bool>>,
 }
 
 impl<'scope, K: Key, T: Record> KeyedStream<'scope, K, T> {
@@ -29,6 +32,7 @@ impl<'scope, K: Key, T: Record> KeyedStream<'scope, K, T> {
         let step = inner.register(name, "dedupe");
         let write_id = move |record: &T, bytes: &mut Vec<u8>| codec::encode_into(&id(record), bytes);
         let dedupe = Dedupe { name: step.clone(), id: Box::new(write_id), horizon, exchanged: self.exchanged };
+        self.taken.set(true);
         let built = operators::dedupe(&inner.context, inner.scope.index(), self.stream, dedupe);
         let stream = match inner.built(&step, built) {
             Some((first, _nothing, control)) => {
@@ -37,11 +41,12 @@ impl<'scope, K: Key, T: Record> KeyedStream<'scope, K, T> {
             }
             None => operators::nothing(inner.scope),
         };
-        Self { inner: self.inner, stream, exchanged: true }
+        Self { inner: self.inner, stream, exchanged: true, taken: self.taken }
     }
 
     /// Assigns each record to its windows.
     pub fn window(self, windows: impl Windowing) -> Windowed<'scope, K, T> {
-        Windowed { inner: self.inner, stream: self.stream, exchanged: self.exchanged, spec: windows.spec() }
+        let Self { inner, stream, exchanged, taken } = self;
+        Windowed { inner, stream, exchanged, taken, spec: windows.spec() }
     }
 }

@@ -80,8 +80,9 @@ impl<'scope, T: 'static> Stream<'scope, T> {
         T: Record,
     {
         let name = self.inner.unnamed("key_by");
-        let stream = operators::key_by(&self.inner.context, name, self.stream, Box::new(selector));
-        KeyedStream { inner: self.inner, stream, exchanged: false }
+        let taken = Rc::default();
+        let stream = operators::key_by(&self.inner.context, name, self.stream, Box::new(selector), Rc::clone(&taken));
+        KeyedStream { inner: self.inner, stream, exchanged: false, taken }
     }
 
     /// Writes each record to `sink`.

@@ -1,5 +1,6 @@
 //! Records in windows: what they are folded into, and what becomes of those that come too late.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ pub struct Windowed<'scope, K, T> {
     pub(super) inner: Rc<Inner<'scope>>,
     pub(super) stream: Flowing<'scope, Keyed<K, T>>,
     pub(super) exchanged: bool,
+    pub(super) taken: Rc<Cell<bool>>,
     pub(super) spec: Result<WindowSpec>,
 }
 
@@ -36,7 +38,7 @@ impl<'scope, K: Key, T: Record> Windowed<'scope, K, T> {
         OnTime { windowed: self, take_late: Box::new(take) }
     }
 
-    /// Drops late records. They are counted in the metric `shardflow_late_records_total`.
+    /// Drops late records. They are counted in the metric `shardflow_late_total`.
     pub fn discard_late(self) -> OnTime<'scope, K, T> {
         self.late_with(drop)
     }
@@ -134,7 +136,8 @@ impl<'scope, K: Key, T: Record> OnTime<'scope, K, T> {
         name: &str,
         fold: Fold<A, T, V>,
     ) -> Stream<'scope, WindowResult<K, V>> {
-        let Self { windowed: Windowed { inner, stream, exchanged, spec }, take_late } = self;
+        let Self { windowed: Windowed { inner, stream, exchanged, taken, spec }, take_late } = self;
+        taken.set(true);
         let step = inner.register(name, "window");
         let built = spec.and_then(|spec| {
             let window = WindowStep { name: step.clone(), spec, fold, exchanged };

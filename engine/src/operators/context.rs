@@ -75,6 +75,7 @@ pub(crate) struct JobContext {
     ends: Mutex<VecDeque<(Epoch, Instant)>>,
     failure: Mutex<Option<Error>>,
     failed: AtomicBool,
+    progressed: AtomicBool,
 }
 
 /// Locks, also where another thread panicked while it held the lock: that panic has failed the job already.
@@ -114,6 +115,7 @@ impl JobContext {
             ends: Mutex::default(),
             failure: Mutex::default(),
             failed: AtomicBool::new(false),
+            progressed: AtomicBool::new(false),
         }
     }
 
@@ -133,6 +135,17 @@ impl JobContext {
     /// The failure.
     pub(crate) fn take_failure(&self) -> Option<Error> {
         lock(&self.failure).take()
+    }
+
+    /// Takes in that records or results were committed. Epochs in which nothing happened do not count: a start that fails on
+    /// the first record, however long it waited for it, is no better than the one before.
+    pub(crate) fn note_progress(&self) {
+        self.progressed.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether this start has committed any record or result.
+    pub(crate) fn progressed(&self) -> bool {
+        self.progressed.load(Ordering::SeqCst)
     }
 
     /// Registers a step of the plan.

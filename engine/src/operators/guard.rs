@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::context::JobContext;
 use crate::error::{Error, ErrorKind, Result};
+use crate::vocabulary::StepName;
 
 /// Runs one activation of an operator. An error or a panic fails the job in the name of `step`; the operator must not be
 /// run again, which [`JobContext::failed`] tells.
@@ -17,6 +18,15 @@ pub(super) fn guarded(context: &JobContext, step: &str, logic: impl FnOnce() -> 
         Ok(Ok(())) => {}
         Ok(Err(error)) => context.fail(error.in_step(step)),
         Err(panic) => context.fail(panic_error(panic.as_ref()).in_step(step)),
+    }
+}
+
+/// Runs a user's code outside the operators, on a sink or a source. An error or a panic is one in the name of `step`.
+pub(crate) fn in_step<T>(step: &StepName, logic: impl FnOnce() -> Result<T>) -> Result<T> {
+    // Unwind safety: an error here ends the start, and with it everything the closure touched.
+    match catch_unwind(AssertUnwindSafe(logic)) {
+        Ok(outcome) => outcome.map_err(|error| error.in_step(step.as_str())),
+        Err(panic) => Err(panic_error(panic.as_ref()).in_step(step.as_str())),
     }
 }
 

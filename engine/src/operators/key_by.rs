@@ -1,5 +1,7 @@
 //! The key_by operator: computes each record's key and its hash, once. Stateless.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -21,17 +23,21 @@ pub(crate) struct Keyed<K, T> {
 /// Reads a record's key.
 pub(crate) type Selector<K, T> = Box<dyn Fn(&T) -> K + Send + Sync>;
 
-/// Keys every record by `selector`.
+/// Keys every record by `selector`. They count as in flight where they are `taken` by a step behind an exchange: in a
+/// stream that nobody takes they would stay in flight for ever, and stop the sources.
 pub(crate) fn key_by<'scope, K: Key, T: 'static>(
     context: &Arc<JobContext>,
     name: String,
     stream: Flowing<'scope, Event<T>>,
     selector: Selector<K, T>,
+    taken: Rc<Cell<bool>>,
 ) -> Flowing<'scope, Keyed<K, T>> {
     let mut scratch = Vec::new();
     let flight = Arc::clone(context);
     unary(context, name, stream, move |events| {
-        flight.flight.sent(events.len());
+        if taken.get() {
+            flight.flight.sent(events.len());
+        }
         let keyed = events.into_iter().map(|event| {
             let key = selector(&event.value);
             Keyed { hash: stable_hash(&key, &mut scratch), key, event }

@@ -34,7 +34,7 @@ pub(crate) use commit::commit;
 pub(crate) use decode::decode;
 pub(crate) use dedupe::{Dedupe, dedupe};
 pub(crate) use event_time::{event_time, event_time_step};
-pub(crate) use guard::panic_error;
+pub(crate) use guard::{in_step, panic_error};
 pub(crate) use key_by::{Keyed, key_by};
 pub(crate) use sink::{Unpack, by_value, from_splits, sink};
 pub(crate) use source::source;

@@ -151,6 +151,8 @@ impl<L: EpochLogic> StatefulOperator<L> {
             metrics: StepMetrics::register(step),
             stash: StashMetrics::register(step, worker),
         };
+        // What an attempt before this one left in the gauge is gone.
+        operator.stash.records.set(0.0);
         operator.downgrade();
         operator
     }

@@ -207,6 +207,7 @@ impl<K: Key, T: Record, A: State, V: Clone + 'static> EpochLogic for WindowLogic
             }
         }
         self.metrics.entries.set(self.state.len() as f64);
+        self.metrics.bytes.set(self.state.bytes() as f64);
         self.changed.record(changes.len() as f64);
         if let Some(changelog) = changes.finish() {
             parts.push(Control::Changes { step: self.name.clone(), worker: self.worker as u32, changelog });

@@ -11,6 +11,7 @@ use timely::WorkerConfig;
 use timely::communication::Allocator;
 use timely::worker::Worker;
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 use super::beat;
 use super::commit::{CommitThread, OnCommit};
@@ -20,15 +21,19 @@ use super::worker::{self, Program};
 use crate::error::{Error, Result};
 use crate::event_time::WatermarkBoard;
 use crate::exchange::KeyGroups;
+use crate::metrics::SnapshotMetrics;
 use crate::operators::context::{JobContext, Plan, Running, Settled, lock};
 use crate::operators::control::CommitMessage;
 use crate::operators::hub::SourceHub;
-use crate::operators::{event_time_step, panic_error};
+use crate::operators::{event_time_step, in_step, panic_error};
 use crate::sink::{CommitPermit, Committer};
 use crate::snapshot::{Identity, Recovered, Store};
 use crate::source::{Enumerator, KnownSplits, SourceContext};
 use crate::state::codec;
 use crate::vocabulary::{Epoch, EventTime, Incarnation, SplitId, StepName};
+
+/// The number of a job's first start.
+const FIRST: Incarnation = Incarnation::new(1);
 
 /// How a job came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +53,7 @@ pub(super) struct Attempt<'a> {
     pub(super) program: &'a Program,
     pub(super) stop: &'a [Shutdown],
     pub(super) on_commit: Option<OnCommit>,
-    /// Set once this start has committed anything.
+    /// Set once this start has committed any record or result.
     pub(super) progress: &'a AtomicBool,
 }
 
@@ -65,7 +70,6 @@ struct OpenSource {
 /// A start with everything open and nothing read.
 struct Prepared {
     context: Arc<JobContext>,
-    store: Arc<Store>,
     runtime: Runtime,
     committers: BTreeMap<StepName, Box<dyn Committer>>,
     commits: mpsc::Sender<CommitMessage>,
@@ -76,17 +80,21 @@ impl Attempt<'_> {
     /// Runs the job once, from the last committed epoch to its end.
     pub(super) fn run(&self) -> Result<Summary> {
         let plan = self.plan()?;
-        let fresh = !self.config.state.exists();
-        let prepared = self.prepare(&plan).inspect_err(|_| {
-            if fresh {
-                // A job that could not start leaves no trace. Nothing but this attempt has ever been in the folder.
+        let missing = !self.config.state.exists();
+        let identity = Identity { job: self.config.name.clone(), key_groups: self.config.key_groups };
+        let (store, recovered) = Store::open(&self.config.state, &identity)?;
+        let store = Arc::new(store);
+        let prepared = self.prepare(&plan, &store, &recovered).inspect_err(|_| {
+            // A job that could not start leaves no trace, where nothing but this attempt has ever been in the folder:
+            // another one may have made it and run between the look and the lock, and would have taken the first number.
+            if missing && recovered.incarnation == FIRST {
                 let _ = std::fs::remove_dir_all(&self.config.state);
             }
         })?;
-        let Prepared { context, store, runtime, committers, commits, messages } = prepared;
+        let Prepared { context, runtime, committers, commits, messages } = prepared;
         self.drive(&context, &store, committers, commits, messages)?;
         runtime.shutdown_timeout(Duration::from_secs(1));
-        self.progress.store(context.clock.committed() >= context.first_epoch, Ordering::SeqCst);
+        self.progress.store(context.progressed(), Ordering::SeqCst);
         match context.take_failure() {
             Some(error) => Err(error),
             None => Ok(Summary {
@@ -97,27 +105,25 @@ impl Attempt<'_> {
         }
     }
 
-    /// Opens the state, the sources and the sinks, in this order: each needs what the one before knows.
-    fn prepare(&self, plan: &Plan) -> Result<Prepared> {
-        let identity = Identity { job: self.config.name.clone(), key_groups: self.config.key_groups };
-        let (store, recovered) = Store::open(&self.config.state, &identity)?;
+    /// Opens the sources and the sinks on the opened state, in this order: each needs what the one before knows.
+    fn prepare(&self, plan: &Plan, store: &Arc<Store>, recovered: &Recovered) -> Result<Prepared> {
         let groups = KeyGroups::new(recovered.key_groups)?;
         groups.check_workers(self.config.workers)?;
         store.register_steps(&plan.steps, self.config.allow_dropped_state)?;
         let runtime = tokio_runtime()?;
-        let (hubs, sources) = self.open_sources(plan, &store, &recovered, groups, &runtime)?;
+        let (hubs, sources) = self.open_sources(plan, store, recovered, groups, &runtime)?;
         let (commits, messages) = channel();
-        let store = Arc::new(store);
-        let running = Running { store: Arc::clone(&store), hubs, commits: commits.clone() };
-        let context = Arc::new(JobContext::new(self.settled(groups, &recovered), Some(running)));
-        let committers = recover_sinks(plan, &context, &recovered, &store)?;
+        let running = Running { store: Arc::clone(store), hubs, commits: commits.clone() };
+        let context = Arc::new(JobContext::new(self.settled(groups, recovered), Some(running)));
+        let committers = recover_sinks(plan, &context, recovered, store)?;
         for OpenSource { step, enumerator, known } in sources {
             let hub = context.running.as_ref().and_then(|running| running.hubs.get(&step)).map(Arc::clone);
             if let Some(hub) = hub {
-                runtime.spawn(hub.run(Arc::clone(&context), enumerator, known));
+                let task = runtime.spawn(hub.run(Arc::clone(&context), enumerator, known));
+                runtime.spawn(watch(task, step, Arc::clone(&context)));
             }
         }
-        Ok(Prepared { context, store, runtime, committers, commits, messages })
+        Ok(Prepared { context, runtime, committers, commits, messages })
     }
 
     fn settled(&self, groups: KeyGroups, recovered: &Recovered) -> Settled {
@@ -179,7 +185,7 @@ impl Attempt<'_> {
                 first_start: known.is_empty() && recovered.committed.is_none(),
                 known: known.clone(),
             };
-            let enumerator = runtime.block_on(source.open(context)).map_err(|error| error.in_step(step.as_str()))?;
+            let enumerator = in_step(step, || runtime.block_on(source.open(context)))?;
             let hub = SourceHub::new(step.clone(), self.config.workers, WatermarkBoard::restore(watermarks));
             hubs.insert(step.clone(), Arc::new(hub));
             sources.push(OpenSource { step: step.clone(), enumerator, known });
@@ -248,6 +254,15 @@ where
         .map_err(|error| Error::internal(format!("could not start the {name} thread")).caused_by(error))
 }
 
+/// Fails the job if a source's task panics: without it no split would ever be found, and the job would wait for ever.
+async fn watch(task: JoinHandle<()>, step: StepName, context: Arc<JobContext>) {
+    if let Err(error) = task.await
+        && let Ok(panic) = error.try_into_panic()
+    {
+        context.fail(panic_error(panic.as_ref()).in_step(step.as_str()));
+    }
+}
+
 /// Runs a thread's body; an error or a panic fails the job.
 fn fail_with(context: &JobContext, thread: &str, body: impl FnOnce() -> Result<()>) {
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
@@ -259,9 +274,12 @@ fn fail_with(context: &JobContext, thread: &str, body: impl FnOnce() -> Result<(
 
 /// Folds changelogs into the base after commits, beside them.
 fn fold_loop(store: &Store, folds: &mpsc::Receiver<()>) -> Result<()> {
+    let size = SnapshotMetrics::register().store_bytes;
     while folds.recv().is_ok() {
         while folds.try_recv().is_ok() {}
         store.fold_if_due()?;
+        let stats = store.stats();
+        size.set(stats.base_bytes.saturating_add(stats.changelog_bytes) as f64);
     }
     Ok(())
 }
@@ -301,9 +319,8 @@ fn recover_sinks(
     let mut committers = BTreeMap::new();
     for (step, open) in &plan.sinks {
         let handles = recovered.handles.get(step).map(Vec::as_slice).unwrap_or_default();
-        let named = |error: Error| error.in_step(step.as_str());
-        let mut committer = open(&context.sink_context(step)).map_err(named)?;
-        committer.recover(permit.as_ref(), handles).map_err(named)?;
+        let mut committer = in_step(step, || open(&context.sink_context(step)))?;
+        in_step(step, || committer.recover(permit.as_ref(), handles))?;
         committers.insert(step.clone(), committer);
     }
     if let Some(committed) = recovered.committed {

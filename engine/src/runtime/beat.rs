@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::config::JobConfig;
 use super::shutdown::Shutdown;
 use crate::error::{Error, ErrorKind};
+use crate::metrics::EpochMetrics;
 use crate::operators::context::JobContext;
 use crate::operators::epoch_clock::EpochClock;
 
@@ -26,6 +27,7 @@ pub(super) fn run(context: &Arc<JobContext>, config: &JobConfig, stop: &[Shutdow
     let length = config.epoch;
     let mut due = context.now() + length;
     let mut stop_by = None;
+    let metrics = EpochMetrics::register();
     loop {
         let wait = due.saturating_duration_since(context.now()).min(LOOK);
         match done.recv_timeout(wait) {
@@ -46,6 +48,9 @@ pub(super) fn run(context: &Arc<JobContext>, config: &JobConfig, stop: &[Shutdow
         if now >= due {
             context.end_epoch(now, EpochClock::beat);
             context.wake_sources();
+            // Here and not only at commits: it is when none comes that one looks at these.
+            metrics.open.set(context.clock.open() as f64);
+            metrics.in_flight_bytes.set(context.flight.bytes() as f64);
             due = next_beat(due, now, length);
         }
     }

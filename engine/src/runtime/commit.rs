@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::metrics::{EpochMetrics, SnapshotMetrics};
 use crate::operators::context::JobContext;
 use crate::operators::control::{CommitMessage, Control};
+use crate::operators::in_step;
 use crate::sink::{CommitPermit, Committer, StagedHandle};
 use crate::snapshot::{EpochBatch, StepChange, Store};
 use crate::vocabulary::{Epoch, Incarnation, StepName};
@@ -63,6 +64,11 @@ impl Parts {
 
     fn is_durable_matter(&self) -> bool {
         !self.changes.is_empty() || !self.staged.is_empty()
+    }
+
+    /// Whether records were read or results made. Every start stores where it begins, and has not come further by that.
+    fn is_progress(&self) -> bool {
+        !self.reads.is_empty() || !self.staged.is_empty()
     }
 }
 
@@ -136,7 +142,7 @@ impl CommitThread {
     /// Tells the sinks that the job has come to its end, and that its writers are gone.
     fn close(&mut self) -> Result<()> {
         for (step, committer) in &mut self.committers {
-            committer.close().map_err(|error| error.in_step(step.as_str()))?;
+            in_step(step, || committer.close())?;
         }
         Ok(())
     }
@@ -166,7 +172,7 @@ impl CommitThread {
 
     fn make_durable_and_visible(&mut self, through: Epoch, parts: &mut Parts) -> Result<()> {
         for (step, flush) in parts.flushes.drain(..) {
-            flush().map_err(|error| error.in_step(step.as_str()))?;
+            in_step(&step, flush)?;
         }
         let changes = std::mem::take(&mut parts.changes);
         let handles =
@@ -175,6 +181,9 @@ impl CommitThread {
         let bytes: usize = batch.changes.iter().map(|change| change.changelog.len()).sum();
         fail::fail_point!("commit::before-durable");
         let permit = self.store.commit(batch)?;
+        if parts.is_progress() {
+            self.context.note_progress();
+        }
         self.snapshot.bytes.record(bytes as f64);
         fail::fail_point!("commit::after-durable");
         self.make_visible(&permit, &parts.staged)?;
@@ -190,7 +199,7 @@ impl CommitThread {
         for (step, handles) in staged {
             let committer = self.committers.get_mut(step);
             let committer = committer.ok_or_else(|| Error::internal(format!("sink \"{step}\" has no committer")))?;
-            committer.commit(permit, handles).map_err(|error| error.in_step(step.as_str()))?;
+            in_step(step, || committer.commit(permit, handles))?;
         }
         Ok(())
     }

@@ -42,7 +42,7 @@ pub enum Restart {
     Never,
     /// The job starts again in the same process, from the last committed epoch.
     OnFailure {
-        /// How many times in a row without a commit in between; then the program exits.
+        /// How many times in a row without a commit of any record or result in between; then the program exits.
         max: u32,
         /// How long before the first restart, 1 ms to 1 h. Doubles with each one in a row.
         backoff: Duration,

@@ -131,7 +131,25 @@ impl Job {
             let Some(backoff) = backoff.filter(|_| !stop.iter().any(Shutdown::requested)) else { return Err(error) };
             failures = failures.saturating_add(1);
             tracing::warn!(%error, failures, ?backoff, "the job failed and starts again");
-            thread::sleep(backoff);
+            if !waited(backoff, &stop) {
+                return Err(error);
+            }
         }
     }
+}
+
+/// Waits for `backoff`. `false`: the job was asked to stop meanwhile.
+fn waited(backoff: Duration, stop: &[Shutdown]) -> bool {
+    // How often to look whether the job was asked to stop, as the beat does in a running job.
+    const LOOK: Duration = Duration::from_millis(100);
+    let mut left = backoff;
+    while !left.is_zero() {
+        if stop.iter().any(Shutdown::requested) {
+            return false;
+        }
+        let part = left.min(LOOK);
+        thread::sleep(part);
+        left = left.saturating_sub(part);
+    }
+    true
 }

@@ -52,6 +52,13 @@ impl<K: Eq + Hash, V> Slots<K, V> {
         self.index.len()
     }
 
+    /// What the table takes in memory; not what keys and values hold elsewhere.
+    pub(super) fn bytes(&self) -> usize {
+        let places = self.free.capacity().saturating_add(self.dirty.capacity()).saturating_mul(size_of::<u32>());
+        let slots = self.slots.capacity().saturating_mul(size_of::<Slot<K, V>>());
+        self.index.allocation_size().saturating_add(places).saturating_add(slots)
+    }
+
     fn place(&self, hash: u64, key: &K) -> Option<u32> {
         let slots = &self.slots;
         self.index.find(hash, |&place| holds(slots, place, hash, key)).copied()

@@ -142,6 +142,12 @@ impl<K: Key, A: State> WindowState<K, A> {
         self.tables.iter().map(Slots::len).sum()
     }
 
+    /// What the accumulators and their keys take in memory. What they hold on the heap (texts, lists) is not counted.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.tables.iter().map(Slots::bytes).sum()
+    }
+
     /// Whether no window is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
