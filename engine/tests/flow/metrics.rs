@@ -112,16 +112,25 @@ fn metrics_of_one_job() {
     push(feed, "s", &records);
     push(feed, "s", &[records[99].clone(), reading(&here, 200, 1, 1)]);
     feed.push("s", "bad");
-    let running = start(job("metrics", state.path(), 2), counted.program());
+    // So many epochs may be open that the source reads on while a sink hangs.
+    let job = job("metrics", state.path(), 2).max_open_epochs(1_000);
+    let running = start(job, counted.program());
     running.until("the windows that time has passed", || counted.rows.len() == 18 && counted.late.len() == 1);
     running.until("the store's size", || scrape.read().all(names::STORE_BYTES) > 0.0);
     running.pass_commits(2);
     check_names(&scrape.read());
     check_quiet(&scrape.read());
 
+    // A sink hangs with what it has staged.
+    counted.rejected.breaks(Place::Prepare, How::Block, 0);
+    feed.push("s", "bad");
+    counted.rejected.wait_until_blocked();
+    assert_eq!(scrape.read().of(names::SINK_IN_FLIGHT, "rejected"), 1.0);
+    counted.rejected.mend();
+    running.until("the sink to go on", || scrape.read().of(names::SINK_IN_FLIGHT, "rejected") == 0.0);
+
     // One worker hangs in a sink: its epoch stays open, and what comes in later ones waits.
     counted.late.breaks(Place::Stage, How::Block, 0);
-    feed.push("s", "bad, and in the epoch that stays open");
     push(feed, "s", &[reading(&elsewhere, 201, 1, 1)]);
     counted.late.wait_until_blocked();
     let mut id = 1_000;
@@ -129,17 +138,14 @@ fn metrics_of_one_job() {
         id += 1;
         push(feed, "s", &[reading(&here, id, 100, 1), reading(&elsewhere, id, 100, 1)]);
         let values = scrape.read();
-        values.all(names::EPOCHS_OPEN) == 3.0
+        values.all(names::EPOCHS_OPEN) >= 5.0
             && values.all(names::IN_FLIGHT) > 0.0
             && values.of(names::STASH_RECORDS, "seen") > 0.0
-            && values.of(names::SINK_IN_FLIGHT, "rejected") > 0.0
     });
     counted.late.mend();
     running.until("the block to be over", || {
         let values = scrape.read();
-        values.all(names::IN_FLIGHT) == 0.0
-            && values.all(names::STASH_RECORDS) == 0.0
-            && values.all(names::SINK_IN_FLIGHT) == 0.0
+        values.all(names::IN_FLIGHT) == 0.0 && values.all(names::STASH_RECORDS) == 0.0
     });
     feed.close();
     assert!(running.end().unwrap().input_ended);
@@ -188,5 +194,5 @@ fn check_quiet(values: &Values) {
     assert!(count(names::EPOCH_COMMIT) > 0.0 && sum(names::EPOCH_COMMIT) > 0.0);
     assert!(sum(names::SNAPSHOT_BYTES) > 100.0 && sum(names::SNAPSHOT_KEYS) > 100.0);
     assert!(values.all(names::EPOCHS_COMMITTED) >= 3.0);
-    assert!((1.0..=3.0).contains(&values.all(names::EPOCHS_OPEN)));
+    assert!(values.all(names::EPOCHS_OPEN) >= 1.0);
 }
