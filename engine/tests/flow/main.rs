@@ -10,6 +10,7 @@ mod support;
 mod aggregates;
 mod backpressure;
 mod dedupe;
+mod epochs;
 mod idle;
 mod metrics;
 mod operators;
