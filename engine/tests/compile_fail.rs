@@ -6,7 +6,6 @@
 //! exists already. It reads that from the environment, and only a new process can be given another environment.
 //!
 //! After a change of a message, `TRYBUILD=overwrite` in the environment of this test writes the `.stderr` files anew.
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use std::process::Command;
 
