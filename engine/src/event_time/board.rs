@@ -112,13 +112,15 @@ impl WatermarkBoard {
         self.splits.get(split).map(|entry| entry.watermark).or_else(|| self.past.get(split).copied())
     }
 
-    /// How far event time has come. Never goes back. Stands still while nothing holds it: with no split active there is
-    /// no telling how far time has come.
+    /// How far event time has come. Never goes back. With no split active it stands where the furthest of them has come:
+    /// that is where it would be had the others been found idle a moment earlier, and nobody can tell more.
     pub fn reached(&mut self) -> EventTime {
         if self.ready {
             let holding = |entry: &&Entry| entry.hold != Hold::Idle;
-            if let Some(least) = self.splits.values().filter(holding).map(|entry| entry.watermark).min() {
-                self.reached = self.reached.max(least);
+            let least = self.splits.values().filter(holding).map(|entry| entry.watermark).min();
+            let furthest = || self.splits.values().map(|entry| entry.watermark).max();
+            if let Some(time) = least.or_else(furthest) {
+                self.reached = self.reached.max(time);
             }
         }
         self.reached
@@ -202,6 +204,16 @@ mod tests {
         board.reached();
         board.idle(&"a".into());
         assert_eq!(board.reached(), at(50));
+    }
+
+    #[test]
+    fn splits_found_idle_at_once_leave_time_where_the_furthest_has_come() {
+        let mut board = board(&["a", "b", "c"]);
+        board.advance(&"a".into(), at(50));
+        board.advance(&"b".into(), at(20));
+        ["a", "b", "c"].into_iter().for_each(|split| board.idle(&split.into()));
+        assert_eq!(board.reached(), at(50));
+        assert_eq!(board.wake(&"b".into()), at(50));
     }
 
     #[test]

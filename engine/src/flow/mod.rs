@@ -136,7 +136,7 @@ impl<'scope> Inner<'scope> {
         let worker = self.scope.index();
         let sink_context = self.context.sink_context(&step);
         let writer = match &self.context.running {
-            Some(_) => self.built(&step, sink.writer(&sink_context, worker)),
+            Some(_) => self.built(&step, operators::naming_panics(name, || sink.writer(&sink_context, worker))),
             None => {
                 let open: OpenCommitter = Box::new(move |context| sink.committer(context));
                 lock(&self.context.plan).sinks.push((step.clone(), open));

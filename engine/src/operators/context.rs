@@ -263,8 +263,9 @@ impl JobContext {
 /// What a start has committed.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// Records that were read.
-    pub(crate) records: AtomicU64,
+    /// Whether any record or result. Epochs in which nothing happened do not count: a start that fails on its first record,
+    /// however long it waited for it, has come no further than the one before.
+    pub(crate) made: AtomicBool,
     /// The last epoch that the store holds; 0 where this start has stored none.
     pub(crate) durable: AtomicU64,
     /// Whether the input has ended and all of it is committed.

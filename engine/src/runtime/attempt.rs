@@ -104,7 +104,7 @@ impl Attempt<'_> {
             Ok((context, runtime)) => {
                 runtime.shutdown_timeout(IO_PATIENCE);
                 let outcome = context.take_failure().map_or_else(|| Ok(summary(&context)), Err);
-                let progressed = context.progress.records.load(Ordering::SeqCst) > 0;
+                let progressed = context.progress.made.load(Ordering::SeqCst);
                 drop(context);
                 End { outcome, progressed, left_behind: Arc::into_inner(store).is_none() }
             }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::config::JobConfig;
 use super::shutdown::Shutdown;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::EpochMetrics;
 use crate::operators::context::JobContext;
 use crate::operators::epoch_clock::EpochClock;
 
@@ -27,6 +28,7 @@ pub(super) fn run(context: &JobContext, config: &JobConfig, stop: &[Shutdown], d
     let length = config.epoch;
     let mut due = context.now() + length;
     let mut stop_by = None;
+    let metrics = EpochMetrics::register();
     loop {
         thread::park_timeout(due.saturating_duration_since(context.now()).min(LOOK));
         if done.load(Ordering::SeqCst) {
@@ -47,6 +49,9 @@ pub(super) fn run(context: &JobContext, config: &JobConfig, stop: &[Shutdown], d
             let before = context.clock.current();
             context.end_epoch(now, EpochClock::beat);
             context.wake_sources();
+            // Here and not only at commits: it is when none comes that one looks at these.
+            metrics.open.set(context.clock.open() as f64);
+            metrics.in_flight_bytes.set(context.flight.bytes() as f64);
             if context.clock.current() > before {
                 due = if now >= due { next_beat(due, now, length) } else { now + length };
             } else if now >= due {

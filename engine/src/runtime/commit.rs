@@ -157,10 +157,14 @@ impl CommitThread {
         for (epoch, controls) in closed {
             controls.into_iter().for_each(|part| parts.add(epoch, part));
         }
+        let progressed = !parts.reads.is_empty() || !parts.staged.is_empty();
         if parts.is_durable_matter() {
             self.make_durable_and_visible(through, &mut parts)?;
         }
         self.context.clock.commit(through);
+        if progressed {
+            self.context.progress.made.store(true, Ordering::SeqCst);
+        }
         if open.is_none() {
             self.context.progress.complete.store(true, Ordering::SeqCst);
         }
@@ -210,7 +214,6 @@ impl CommitThread {
             self.latency.saturating_record_n(micros.max(1), *records);
             self.records = self.records.saturating_add(*records);
         }
-        self.context.progress.records.store(self.records, Ordering::SeqCst);
         self.metrics.committed.increment(1);
         self.metrics.open.set(self.context.clock.open() as f64);
         self.metrics.commit_seconds.record(now.saturating_duration_since(started).as_secs_f64());

@@ -1,5 +1,4 @@
 //! A user's own keyed logic: its state and timers, over restarts with other numbers of workers.
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use shardflow::testing::{Collected, Feed};
 use shardflow::{EventTime, Job, KeyContext, KeyedLogic, Lag, Summary, lines, millis};
