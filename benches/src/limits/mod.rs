@@ -201,8 +201,7 @@ mod tests {
 
     #[test]
     fn a_string_with_an_escape_is_refused_and_not_taken_for_a_bad_record() {
-        let line = br#"{"id":"u
-","account":"a","meter":"m","qty":1,"at":5}"#;
+        let line = br#"{"id":"u\n","account":"a","meter":"m","qty":1,"at":5}"#;
         assert!(judge(line, &mut 0).is_err());
         assert!(matches!(judge(b"{", &mut 0), Ok(Line::Rejected)));
     }
