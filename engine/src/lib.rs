@@ -69,7 +69,7 @@ pub use decode::{Decoder, Rejected, json, lines};
 pub use error::{Error, ErrorKind, Outcome, Result};
 pub use event_time::Lag;
 pub use flow::{Flow, KeyedStream, Stream, Untimed};
-pub use operators::WindowResult;
+pub use operators::{KeyContext, KeyedLogic, WindowResult};
 pub use runtime::{CommitInfo, Job, JobArgs, Restart, Summary, init_logging};
 pub use vocabulary::{Epoch, Event, EventTime, Key, Record, State, Window, days, hours, millis, minutes, seconds};
 pub use window::{sliding, tumbling};

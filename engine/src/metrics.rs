@@ -44,7 +44,7 @@ pub mod names {
     pub const SNAPSHOT_KEYS: &str = "shardflow_snapshot_keys";
     /// Gauge, labels step and worker: entries of state.
     pub const STATE_ENTRIES: &str = "shardflow_state_entries";
-    /// Gauge, labels step and worker: bytes of state in memory.
+    /// Gauge, labels step and worker: bytes of state in memory, without what keys and values own on the heap.
     pub const STATE_BYTES: &str = "shardflow_state_bytes";
     /// Gauge, labels step and worker: records that wait for their epoch.
     pub const STASH_RECORDS: &str = "shardflow_stash_records";

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Inner, Windowed};
-use crate::operators::{self, Dedupe, Flowing, Keyed};
+use super::{Inner, Stream, Windowed};
+use crate::operators::{self, Dedupe, Flowing, Keyed, KeyedLogic, ProcessStep};
 use crate::state::codec;
 use crate::vocabulary::{Key, Record};
 use crate::window::Windowing;
@@ -43,5 +43,21 @@ impl<'scope, K: Key, T: Record> KeyedStream<'scope, K, T> {
     /// Assigns each record to its windows.
     pub fn window(self, windows: impl Windowing) -> Windowed<'scope, K, T> {
         Windowed { inner: self.inner, stream: self.stream, exchanged: self.exchanged, spec: windows.spec() }
+    }
+
+    /// Gives each record to logic of your own, with state and timers a key: for what windows and dedupe do not cover.
+    pub fn process<L: KeyedLogic<K, T>>(self, name: &str, logic: L) -> Stream<'scope, L::Out> {
+        let inner = &self.inner;
+        let step = inner.register(name, "process");
+        let process = ProcessStep { name: step.clone(), logic, exchanged: self.exchanged };
+        let built = operators::process(&inner.context, inner.scope.index(), self.stream, process);
+        let stream = match inner.built(&step, built) {
+            Some((results, _nothing, control)) => {
+                inner.add_control(control);
+                results
+            }
+            None => operators::nothing(inner.scope),
+        };
+        Stream { inner: self.inner, stream }
     }
 }

@@ -36,7 +36,7 @@ impl<'scope, K: Key, T: Record> Windowed<'scope, K, T> {
         OnTime { windowed: self, take_late: Box::new(take) }
     }
 
-    /// Drops late records. They are counted in the metric `shardflow_late_records_total`.
+    /// Drops late records. They are counted in the metric `shardflow_late_total`.
     pub fn discard_late(self) -> OnTime<'scope, K, T> {
         self.late_with(drop)
     }

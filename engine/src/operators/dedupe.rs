@@ -6,13 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
-
 use super::Flowing;
 use super::context::JobContext;
 use super::control::Control;
-use super::key_by::Keyed;
-use super::stateful::{EpochLogic, Made, Outputs, stateful};
+use super::key_by::{Keyed, stateful_by_key};
+use super::stateful::{EpochLogic, Made, Outputs};
 use crate::error::Result;
 use crate::metrics::{SetAsideMetrics, SnapshotMetrics, StateMetrics};
 use crate::state::changelog::{ChangelogWriter, Table};
@@ -69,12 +67,7 @@ pub(crate) fn dedupe<'scope, K: Key, T: Record>(
         duplicates: SetAsideMetrics::register(&name).duplicates,
         marker: std::marker::PhantomData,
     };
-    if exchanged {
-        return Ok(stateful(context, &name, stream, Pipeline, false, logic));
-    }
-    let (groups, workers) = (context.groups, context.workers);
-    let pact = Exchange::new(move |keyed: &Keyed<K, T>| groups.worker_of(groups.group_of(keyed.hash), workers) as u64);
-    Ok(stateful(context, &name, stream, pact, true, logic))
+    Ok(stateful_by_key(context, &name, stream, exchanged, logic))
 }
 
 struct DedupeLogic<K, T> {

@@ -1,14 +1,17 @@
-//! The key_by operator: computes each record's key and its hash, once. Stateless.
+//! The key_by operator: computes each record's key and its hash, once. Stateless. And the exchange by that hash, for the
+//! stateful steps behind it.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
 
 use super::context::JobContext;
+use super::stateful::{EpochLogic, Outputs, stateful};
 use super::{Flowing, unary};
 use crate::error::Result;
 use crate::exchange::stable_hash;
-use crate::vocabulary::{Event, Key};
+use crate::vocabulary::{Event, Key, Record, StepName};
 
 /// A record with its key. The hash travels along: it routes the record, and finds its state.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,4 +41,20 @@ pub(crate) fn key_by<'scope, K: Key, T: 'static>(
         });
         Ok(keyed.collect()) as Result<_>
     })
+}
+
+/// Builds a stateful operator whose records meet by key. `exchanged`: they are on the worker of their key already.
+pub(super) fn stateful_by_key<'scope, K: Key, T: Record, L: EpochLogic<In = Keyed<K, T>>>(
+    context: &Arc<JobContext>,
+    step: &StepName,
+    stream: Flowing<'scope, Keyed<K, T>>,
+    exchanged: bool,
+    logic: L,
+) -> Outputs<'scope, L::Out, L::Side> {
+    if exchanged {
+        return stateful(context, step, stream, Pipeline, false, logic);
+    }
+    let (groups, workers) = (context.groups, context.workers);
+    let pact = Exchange::new(move |keyed: &Keyed<K, T>| groups.worker_of(groups.group_of(keyed.hash), workers) as u64);
+    stateful(context, step, stream, pact, true, logic)
 }

@@ -5,13 +5,11 @@
 
 use std::sync::Arc;
 
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
-
 use super::Flowing;
 use super::context::JobContext;
 use super::control::Control;
-use super::key_by::Keyed;
-use super::stateful::{EpochLogic, Made, Outputs, stateful};
+use super::key_by::{Keyed, stateful_by_key};
+use super::stateful::{EpochLogic, Made, Outputs};
 use crate::error::Result;
 use crate::exchange::stable_hash;
 use crate::metrics::{SetAsideMetrics, SnapshotMetrics, StateMetrics};
@@ -75,12 +73,7 @@ pub(crate) fn window<'scope, K: Key, T: Record, A: State, V: Clone + 'static>(
 ) -> Result<WindowOutputs<'scope, K, T, V>> {
     let WindowStep { name, spec, fold, exchanged } = step;
     let logic: WindowLogic<K, T, A, V> = WindowLogic::restore(context, worker, &name, spec, fold)?;
-    if exchanged {
-        return Ok(stateful(context, &name, stream, Pipeline, false, logic));
-    }
-    let (groups, workers) = (context.groups, context.workers);
-    let pact = Exchange::new(move |keyed: &Keyed<K, T>| groups.worker_of(groups.group_of(keyed.hash), workers) as u64);
-    Ok(stateful(context, &name, stream, pact, true, logic))
+    Ok(stateful_by_key(context, &name, stream, exchanged, logic))
 }
 
 struct WindowLogic<K, T, A, V> {
@@ -207,6 +200,7 @@ impl<K: Key, T: Record, A: State, V: Clone + 'static> EpochLogic for WindowLogic
             }
         }
         self.metrics.entries.set(self.state.len() as f64);
+        self.metrics.bytes.set(self.state.bytes() as f64);
         self.changed.record(changes.len() as f64);
         if let Some(changelog) = changes.finish() {
             parts.push(Control::Changes { step: self.name.clone(), worker: self.worker as u32, changelog });

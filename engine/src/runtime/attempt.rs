@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, mpsc};
-use std::thread;
 use std::time::Duration;
 
 use timely::WorkerConfig;
@@ -16,14 +15,16 @@ use super::beat;
 use super::commit::{CommitThread, OnCommit};
 use super::config::JobConfig;
 use super::shutdown::Shutdown;
+use super::threads::Threads;
 use super::worker::{self, Program};
 use crate::error::{Error, Result};
 use crate::event_time::WatermarkBoard;
 use crate::exchange::KeyGroups;
+use crate::metrics::SnapshotMetrics;
 use crate::operators::context::{JobContext, Plan, Running, Settled, lock};
 use crate::operators::control::CommitMessage;
+use crate::operators::event_time_step;
 use crate::operators::hub::SourceHub;
-use crate::operators::{event_time_step, panic_error};
 use crate::sink::{CommitPermit, Committer};
 use crate::snapshot::{Identity, Recovered, Store};
 use crate::source::{Enumerator, KnownSplits, SourceContext};
@@ -187,7 +188,7 @@ impl Attempt<'_> {
         Ok((hubs, sources))
     }
 
-    /// Runs the threads of the job until all are done.
+    /// Runs the threads of the job until all are done, or until one of them hangs in a job that has failed.
     fn drive(
         &self,
         context: &Arc<JobContext>,
@@ -199,32 +200,38 @@ impl Attempt<'_> {
         let (fold, folds) = channel();
         let commit = CommitThread::new(context, store, committers, self.on_commit.clone(), fold)?;
         let (done, beat_done) = channel();
-        thread::scope(|scope| {
-            named(scope, "commit", move || fail_with(context, "commit", move || commit.run(&messages)))?;
-            named(scope, "fold", move || fail_with(context, "fold", move || fold_loop(store, &folds)))?;
-            named(scope, "beat", move || beat::run(context, self.config, self.stop, &beat_done))?;
-            self.run_workers(context);
+        let (config, stop) = (self.config.clone(), self.stop.to_vec());
+        let (beating, store) = (Arc::clone(context), Arc::clone(store));
+        let (shared, program, workers) = (Arc::clone(context), Arc::clone(self.program), self.config.workers);
+        let mut threads = Threads::new(context);
+        threads.spawn("commit", move || commit.run(&messages))?;
+        threads.spawn("fold", move || fold_loop(&store, &folds))?;
+        threads.spawn("beat", move || beat::run(&beating, &config, &stop, &beat_done))?;
+        threads.spawn("workers", move || {
+            run_workers(&shared, &program, workers);
             // The commit thread is gone only where the job has failed.
             let _ = commits.send(CommitMessage::Finish);
             drop(done);
             Ok(())
-        })
+        })?;
+        threads.join();
+        Ok(())
     }
+}
 
-    fn run_workers(&self, context: &Arc<JobContext>) {
-        let (shared, program) = (Arc::clone(context), Arc::clone(self.program));
-        let config = timely::Config::process(self.config.workers);
-        let guards = timely::execute(config, move |worker| worker::run(worker, &shared, &program));
-        match guards {
-            Ok(guards) => {
-                for outcome in guards.join() {
-                    if let Err(message) = outcome {
-                        context.fail(Error::internal(format!("a worker died: {message}")));
-                    }
+fn run_workers(context: &Arc<JobContext>, program: &Program, workers: usize) {
+    let (shared, program) = (Arc::clone(context), Arc::clone(program));
+    let guards =
+        timely::execute(timely::Config::process(workers), move |worker| worker::run(worker, &shared, &program));
+    match guards {
+        Ok(guards) => {
+            for outcome in guards.join() {
+                if let Err(message) = outcome {
+                    context.fail(Error::internal(format!("a worker died: {message}")));
                 }
             }
-            Err(message) => context.fail(Error::internal(format!("could not start the workers: {message}"))),
         }
+        Err(message) => context.fail(Error::internal(format!("could not start the workers: {message}"))),
     }
 }
 
@@ -238,30 +245,14 @@ fn tokio_runtime() -> Result<Runtime> {
         .map_err(|error| Error::internal("could not start the I/O runtime").caused_by(error))
 }
 
-fn named<'scope, F>(scope: &'scope thread::Scope<'scope, '_>, name: &str, body: F) -> Result<()>
-where
-    F: FnOnce() + Send + 'scope,
-{
-    let spawned = thread::Builder::new().name(format!("shardflow-{name}")).spawn_scoped(scope, body);
-    spawned
-        .map(|_handle| ())
-        .map_err(|error| Error::internal(format!("could not start the {name} thread")).caused_by(error))
-}
-
-/// Runs a thread's body; an error or a panic fails the job.
-fn fail_with(context: &JobContext, thread: &str, body: impl FnOnce() -> Result<()>) {
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => context.fail(error),
-        Err(panic) => context.fail(panic_error(panic.as_ref()).in_step(format!("the {thread} thread"))),
-    }
-}
-
 /// Folds changelogs into the base after commits, beside them.
 fn fold_loop(store: &Store, folds: &mpsc::Receiver<()>) -> Result<()> {
+    let metrics = SnapshotMetrics::register();
     while folds.recv().is_ok() {
         while folds.try_recv().is_ok() {}
         store.fold_if_due()?;
+        let stats = store.stats();
+        metrics.store_bytes.set(stats.base_bytes.saturating_add(stats.changelog_bytes) as f64);
     }
     Ok(())
 }

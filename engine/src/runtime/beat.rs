@@ -1,12 +1,11 @@
 //! The beat: moves the epoch clock at a steady pace, and turns a request to stop into a last epoch.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::config::JobConfig;
 use super::shutdown::Shutdown;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::operators::context::JobContext;
 use crate::operators::epoch_clock::EpochClock;
 
@@ -22,7 +21,7 @@ fn next_beat(last: Instant, now: Instant, length: Duration) -> Instant {
 }
 
 /// Beats until `done` says or its sender is gone.
-pub(super) fn run(context: &Arc<JobContext>, config: &JobConfig, stop: &[Shutdown], done: &Receiver<()>) {
+pub(super) fn run(context: &JobContext, config: &JobConfig, stop: &[Shutdown], done: &Receiver<()>) -> Result<()> {
     let length = config.epoch;
     let mut due = context.now() + length;
     let mut stop_by = None;
@@ -30,7 +29,7 @@ pub(super) fn run(context: &Arc<JobContext>, config: &JobConfig, stop: &[Shutdow
         let wait = due.saturating_duration_since(context.now()).min(LOOK);
         match done.recv_timeout(wait) {
             Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
         let now = context.now();
         if stop.iter().any(Shutdown::requested) && stop_by.is_none() {

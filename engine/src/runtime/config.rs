@@ -120,8 +120,10 @@ pub struct JobConfig {
     /// How many epochs may be open before the sources wait, 2 to 1000. Default 3: one being read, one being worked off, one
     /// being committed. More only adds latency and memory when something is slow.
     pub max_open_epochs: usize,
-    /// How many bytes the sources of this process may have read whose epochs are still open, 1 MiB to 1 TiB. Default
-    /// 64 MiB: over a second of input at full speed, and little enough to forget about in a memory budget.
+    /// How many bytes may be on their way between the sources of this process and its keyed steps, those that wait for their
+    /// epoch included, before the sources wait; 1 MiB to 1 TiB. Keeps a fast worker from filling a slow one's queue within an
+    /// epoch. Default 64 MiB: a good part of a second of input at full speed, and little enough to forget about in a memory
+    /// budget.
     pub in_flight_bytes: u64,
     /// Into how many parts the keys are cut, 1 to 65535: the most workers that the job can ever have. Fixed at the job's first
     /// start. Default 256: even shares up to some 50 workers, and few enough that an idle group costs nothing.

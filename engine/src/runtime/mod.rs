@@ -12,6 +12,7 @@ mod exporter;
 mod job;
 pub mod logging;
 pub mod shutdown;
+mod threads;
 mod worker;
 
 pub use args::JobArgs;

@@ -78,6 +78,12 @@ impl<K: Key, V: State> KeyedState<K, V> {
         self.len() == 0
     }
 
+    /// Bytes that the map takes in memory, without what keys and values own on the heap.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.slots.bytes()
+    }
+
     /// Appends what changed since the last call, and forgets that it changed.
     ///
     /// # Errors

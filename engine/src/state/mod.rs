@@ -7,8 +7,9 @@
 //!
 //! | map | key | for |
 //! |---|---|---|
-//! | [`KeyedState`] | a key | process logic, source positions |
+//! | [`KeyedState`] | a key | process logic |
 //! | [`WindowState`] | a window and a key | windowed aggregates |
+//! | [`Timers`] | an event time and a key | process logic that wants to be called again |
 //! | [`SeenIds`] | a 128-bit fingerprint | dedupe with a rolling horizon |
 //!
 //! Stored bytes are bincode with one fixed set of options ([`codec`]), inside a frame with magic number, kind, format
@@ -20,9 +21,11 @@ pub mod frame;
 mod keyed;
 pub mod seen;
 mod slots;
+mod timers;
 mod windows;
 
 pub use changelog::{Change, ChangelogReader, ChangelogWriter, Table};
 pub use keyed::KeyedState;
 pub use seen::{Seen, SeenIds};
+pub use timers::Timers;
 pub use windows::WindowState;

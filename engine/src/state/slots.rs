@@ -139,6 +139,13 @@ impl<K: Eq + Hash, V> Slots<K, V> {
         Ok(())
     }
 
+    /// Bytes that the map itself takes; what keys and values own on the heap is not counted.
+    pub(super) fn bytes(&self) -> usize {
+        let places = self.free.capacity().saturating_add(self.dirty.capacity()).saturating_mul(size_of::<u32>());
+        let slots = self.slots.capacity().saturating_mul(size_of::<Slot<K, V>>());
+        slots.saturating_add(places).saturating_add(self.index.allocation_size())
+    }
+
     pub(super) fn has_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }

@@ -92,6 +92,20 @@ impl<K: Key, A: State> WindowState<K, A> {
         place
     }
 
+    /// Removes the accumulator of `key` in `window` and gives it back.
+    pub fn remove(&mut self, window: Window, hash: u64, key: &K) -> Option<A> {
+        let place = *self.open.get(&window)?;
+        let entry = self.tables.get_mut(place)?.remove(hash, key)?;
+        if entry.persisted {
+            self.deleted.push(entry.group, window, &entry.key);
+        }
+        if self.tables.get(place).is_some_and(|table| table.len() == 0) {
+            self.open.remove(&window);
+            self.take_table(window, place);
+        }
+        Some(entry.value)
+    }
+
     /// Removes the windows whose end plus `grace` the watermark has reached, and gives them back by their end. The order
     /// of keys within a window is that of their first records.
     pub fn fire_through(&mut self, watermark: EventTime, grace: Duration) -> Vec<(Window, Vec<(K, A)>)> {
@@ -130,6 +144,12 @@ impl<K: Key, A: State> WindowState<K, A> {
         entries
     }
 
+    /// The end of the window that closes last.
+    #[must_use]
+    pub fn greatest_end(&self) -> Option<EventTime> {
+        self.open.last_key_value().map(|(window, _)| window.end())
+    }
+
     /// The end of the window that closes next.
     #[must_use]
     pub fn least_end(&self) -> Option<EventTime> {
@@ -146,6 +166,12 @@ impl<K: Key, A: State> WindowState<K, A> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
+    }
+
+    /// Bytes that all windows take in memory, without what keys and accumulators own on the heap.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.tables.iter().map(Slots::bytes).sum()
     }
 
     /// Appends what changed since the last call, and forgets that it changed.
@@ -260,6 +286,7 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Op {
         Add(u8, u8, u32),
+        Remove(u8, u8),
         Fire(u64, u64),
         Drain,
     }
@@ -267,6 +294,7 @@ mod tests {
     fn ops() -> impl Strategy<Value = Vec<Op>> {
         let op = prop_oneof![
             6 => (0..12_u8, 0..8_u8, any::<u32>()).prop_map(|(window, key, by)| Op::Add(window, key, by)),
+            2 => (0..12_u8, 0..8_u8).prop_map(|(window, key)| Op::Remove(window, key)),
             1 => (0..150_u64, 0..20_u64).prop_map(|(at, grace)| Op::Fire(at, grace)),
             1 => Just(Op::Drain),
         ];
@@ -304,6 +332,13 @@ mod tests {
                         *state.upsert(window(at), hash(key), group(key), &key, || 0_u64) += u64::from(by);
                         *model.entry(window(at)).or_default().entry(key).or_default() += u64::from(by);
                     }
+                    Op::Remove(at, key) => {
+                        let entries = model.entry(window(at)).or_default();
+                        prop_assert_eq!(state.remove(window(at), hash(key), &key), entries.remove(&key));
+                        if entries.is_empty() {
+                            model.remove(&window(at));
+                        }
+                    }
                     Op::Fire(at, grace) => {
                         let (watermark, grace) = (EventTime::from_millis(at), millis(grace));
                         let open = model.iter().find(|(window, _)| window.end().plus(grace) > watermark);
@@ -316,6 +351,7 @@ mod tests {
                 }
                 prop_assert_eq!(state.len(), model.values().map(BTreeMap::len).sum::<usize>());
                 prop_assert_eq!(state.least_end(), model.keys().next().map(|window| window.end()));
+                prop_assert_eq!(state.greatest_end(), model.keys().next_back().map(|window| window.end()));
             }
             drain(&mut state, &mut stored);
             let mut workers = [WindowState::<u8, u64>::new(), WindowState::new()];
