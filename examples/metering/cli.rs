@@ -2,6 +2,7 @@
 //!
 //! A wrong command gives one line on stderr, `metering: …`, and exit code 2; a failure gives one line and 1.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -218,7 +219,8 @@ fn perform(command: Command) -> anyhow::Result<()> {
         Command::Run(args) => super::run::run(args.config()?),
         Command::Generate(args) => {
             let summary = super::generate::generate(args.spec(), &args.out)?;
-            println!("{summary}");
+            // A closed pipe is no reason to fail.
+            let _ = writeln!(std::io::stdout(), "{summary}");
             Ok(())
         }
         Command::Demo(args) => super::demo::demo(&args),

@@ -1,4 +1,4 @@
-//! Bytes in, a [`Usage`] or the reason why not out. Nothing here survives a crash or needs to.
+//! Bytes in, a [`Received`] use or the reason why not out. Nothing here survives a crash or needs to.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use shardflow::{Decoder, decode::Json, json};
 
 use super::report::new_histogram;
-use super::types::{LAST_MILLISECOND, Usage};
+use super::types::{LAST_MILLISECOND, Received, Usage};
 
 /// Decodes one JSON object a record and refuses event times after the year 9999.
 ///
@@ -17,7 +17,7 @@ use super::types::{LAST_MILLISECOND, Usage};
 /// use shardflow::Decoder;
 /// use shardflow_examples::metering::decode::UsageDecoder;
 /// let decoder = UsageDecoder::new();
-/// assert_eq!(decoder.decode(br#"{"id":"u","account":"a","meter":"m","qty":3,"at":9}"#).map(|usage| usage.qty), Ok(3));
+/// assert_eq!(decoder.decode(br#"{"id":"u","account":"a","meter":"m","qty":3,"at":9}"#).map(|received| received.usage.qty), Ok(3));
 /// assert!(decoder.decode(br#"{"id":"u","account":"a","meter":"m","qty":-3,"at":9}"#).is_err());
 /// ```
 #[derive(Debug)]
@@ -48,17 +48,21 @@ impl Default for UsageDecoder {
 }
 
 impl Decoder for UsageDecoder {
-    type Output = Usage;
+    type Output = Received;
 
-    fn decode(&self, raw: &[u8]) -> Result<Usage, String> {
+    fn decode(&self, raw: &[u8]) -> Result<Received, String> {
         let usage = self.json.decode(raw)?;
+        // A decoder of structs also takes an array of their fields.
+        if !raw.trim_ascii_start().starts_with(b"{") {
+            return Err("expected a JSON object".to_owned());
+        }
         if usage.at > LAST_MILLISECOND {
             return Err(format!("event time {} ms is after the year 9999", usage.at));
         }
         if let Some(puts) = &self.puts {
             puts.observe(raw, now_millis());
         }
-        Ok(usage)
+        Received::new(usage, raw)
     }
 }
 
@@ -111,7 +115,14 @@ mod tests {
     use super::*;
 
     fn decode(text: &str) -> Result<Usage, String> {
-        UsageDecoder::new().decode(text.as_bytes())
+        UsageDecoder::new().decode(text.as_bytes()).map(|received| received.usage)
+    }
+
+    #[test]
+    fn an_array_of_the_fields_is_no_record() {
+        let refused = decode(r#"["u","a","m",5,1700000000000]"#).unwrap_err();
+        assert_eq!(refused, "expected a JSON object");
+        assert!(decode(" \t{\"id\":\"u\",\"account\":\"a\",\"meter\":\"m\",\"qty\":1,\"at\":9}").is_ok());
     }
 
     #[test]

@@ -43,20 +43,40 @@ pub fn visible_files(dir: &Path) -> Result<Vec<PathBuf>> {
 /// A file that cannot be read, a line that is no `T`, or a last line without its end: a visible file is whole.
 pub fn read_rows<T: DeserializeOwned>(dir: &Path) -> Result<Vec<T>> {
     let mut rows = Vec::new();
+    each_line(dir, |path, number, line| {
+        let row = serde_json::from_slice(line);
+        rows.push(row.with_context(|| format!("line {number} of \"{}\" is no row", path.display()))?);
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// All lines in the visible files below `dir`, as they stand there; what is no UTF-8 is replaced by U+FFFD.
+///
+/// # Errors
+/// A file that cannot be read, or a last line without its end: a visible file is whole.
+pub fn read_lines(dir: &Path) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    each_line(dir, |_path, _number, line| {
+        lines.push(String::from_utf8_lossy(line).into_owned());
+        Ok(())
+    })?;
+    Ok(lines)
+}
+
+fn each_line(dir: &Path, mut visit: impl FnMut(&Path, usize, &[u8]) -> Result<()>) -> Result<()> {
     for path in visible_files(dir)? {
         let bytes = fs::read(&path).with_context(|| format!("could not read \"{}\"", path.display()))?;
         if bytes.last().is_some_and(|last| *last != b'\n') {
             bail!("the last line of \"{}\" is cut", path.display());
         }
         for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-            if line.is_empty() {
-                continue;
+            if !line.is_empty() {
+                visit(&path, number + 1, line)?;
             }
-            let row = serde_json::from_slice(line);
-            rows.push(row.with_context(|| format!("line {} of \"{}\" is no row", number + 1, path.display()))?);
         }
     }
-    Ok(rows)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::config::{RunConfig, SourceSpec};
 use super::decode::UsageDecoder;
 use super::reference::Semantics;
 use super::report::Reporter;
-use super::types::{Charge, Total, Usage};
+use super::types::{AsItCame, Charge, Received, Total};
 
 /// Runs the job to the end of its input, or until it is asked to stop.
 ///
@@ -64,12 +64,17 @@ pub fn charges(raw: Raw<'_>, decoder: UsageDecoder, semantics: &Semantics, out: 
     rejected.sink("rejected", files(out).prefix("rejected"));
 
     let keyed = usage
-        .event_time(|usage| EventTime::from_millis(usage.at), Lag::of(millis(lag)))
-        .key_by(|usage: &Usage| (usage.account.clone(), usage.meter.clone()));
-    let once = if dedupe == 0 { keyed } else { keyed.dedupe("seen-ids", |usage| usage.id.clone(), millis(dedupe)) };
+        .event_time(|received| EventTime::from_millis(received.usage.at), Lag::of(millis(lag)))
+        .key_by(|received: &Received| received.usage.key());
+    let once = if dedupe == 0 {
+        keyed
+    } else {
+        keyed.dedupe("seen-ids", |received| received.usage.id.clone(), millis(dedupe))
+    };
+    let late = files(out).prefix("late");
     once.window(tumbling(millis(window)).grace(millis(grace)))
-        .late_to("late", files(out).prefix("late"))
-        .fold("minute-totals", Total::default, |total, usage| total.add(usage))
+        .late_with(move |records| records.map(AsItCame).sink("late", late))
+        .fold("minute-totals", Total::default, |total, received| total.add(&received.usage))
         .map(|result| Charge::new(result.key, result.window, result.value))
         .sink("charges", files(out).prefix("charges"));
 }

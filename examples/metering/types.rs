@@ -1,7 +1,9 @@
-//! What flows through the job: [`Usage`] in, [`Total`] kept for each window, [`Charge`] out.
+//! What flows through the job: [`Usage`] in, with its text ([`Received`]); [`Total`] kept for each window; [`Charge`] out.
 
 use compact_str::CompactString;
-use serde::{Deserialize, Serialize};
+use serde::ser::Error;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
 use shardflow::Window;
 
 /// What usage is charged by: an account and one of its meters.
@@ -34,6 +36,59 @@ impl Usage {
     pub fn key(&self) -> Key {
         (self.account.clone(), self.meter.clone())
     }
+}
+
+/// A use as it came in: with its text, where that says more than the fields.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Received {
+    /// What it says.
+    pub usage: Usage,
+    /// The JSON object it was read from; `None` where that is what the fields alone are written as, which saves a copy of
+    /// most records.
+    text: Option<Box<str>>,
+}
+
+impl Received {
+    /// The use that `raw` says.
+    ///
+    /// # Errors
+    /// `raw` is no UTF-8.
+    pub fn new(usage: Usage, raw: &[u8]) -> Result<Self, String> {
+        if is_plain(raw, &usage).is_some() {
+            return Ok(Self { usage, text: None });
+        }
+        let text = std::str::from_utf8(raw).map_err(|error| error.to_string())?;
+        Ok(Self { usage, text: Some(text.into()) })
+    }
+}
+
+/// Writes a record as the JSON object that it came as, without the white space around it.
+#[derive(Debug, Clone)]
+pub struct AsItCame(pub Received);
+
+impl Serialize for AsItCame {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0.text {
+            Some(text) => serde_json::from_str::<&RawValue>(text).map_err(S::Error::custom)?.serialize(serializer),
+            None => self.0.usage.serialize(serializer),
+        }
+    }
+}
+
+/// Whether `raw`, which was read as `usage`, is the shortest text that says so. Compares the bytes between the values: it
+/// costs little beside the decoding, which has seen to it that what lies between quotation marks needs no escape.
+fn is_plain(raw: &[u8], usage: &Usage) -> Option<()> {
+    let id = raw.strip_prefix(b"{\"id\":\"")?.strip_prefix(usage.id.as_bytes())?;
+    let account = id.strip_prefix(b"\",\"account\":\"")?.strip_prefix(usage.account.as_bytes())?;
+    let meter = account.strip_prefix(b"\",\"meter\":\"")?.strip_prefix(usage.meter.as_bytes())?;
+    let qty = after_digits(meter.strip_prefix(b"\",\"qty\":")?);
+    let at = after_digits(qty.strip_prefix(b",\"at\":")?);
+    (at == b"}").then_some(())
+}
+
+fn after_digits(bytes: &[u8]) -> &[u8] {
+    let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    bytes.get(digits..).unwrap_or_default()
 }
 
 /// What one window knows of its records.
@@ -124,6 +179,24 @@ mod tests {
         total.add_qty(u64::MAX);
         total.add_qty(u64::MAX);
         assert_eq!(total, Total { qty: 2 * u128::from(u64::MAX), count: 2, max: u64::MAX });
+    }
+
+    #[test]
+    fn a_record_leaves_as_it_came() {
+        let plain = r#"{"id":"u","account":"a","meter":"m","qty":3,"at":9}"#;
+        let others = [
+            r#"{"id":"u","account":"a","meter":"m","qty":3,"at":9,"put":7}"#,
+            r#"{"at":9,"id":"u","account":"a","meter":"m","qty":3}"#,
+            r#"{"id":"\u0075","account":"a","meter":"m","qty":3,"at":9}"#,
+            r#"{ "id":"u","account":"a","meter":"m","qty":3,"at":9 }"#,
+            "{\"id\":\"u\",\"account\":\"a\",\"meter\":\"m\",\"qty\":3,\n\"at\":9}",
+        ];
+        for text in others.into_iter().chain([plain]) {
+            let usage: Usage = serde_json::from_str(text).unwrap();
+            let received = Received::new(usage, text.as_bytes()).unwrap();
+            assert_eq!(received.text.is_none(), text == plain, "{text}");
+            assert_eq!(serde_json::to_string(&AsItCame(received)).unwrap(), text);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Inner, Stream, Windowed};
-use crate::operators::{self, Dedupe, Flowing, Keyed, KeyedLogic, ProcessStep};
+use crate::operators::{self, Dedupe, Flowing, Keyed, KeyedLogic, ProcessStep, Routing};
 use crate::state::codec;
 use crate::vocabulary::{Key, Record};
 use crate::window::Windowing;
@@ -14,21 +14,26 @@ use crate::window::Windowing;
 pub struct KeyedStream<'scope, K, T> {
     pub(super) inner: Rc<Inner<'scope>>,
     pub(super) stream: Flowing<'scope, Keyed<K, T>>,
-    /// Whether the records are on the worker of their key already.
-    pub(super) exchanged: bool,
+    pub(super) routing: Routing,
 }
 
 impl<'scope, K: Key, T: Record> KeyedStream<'scope, K, T> {
     /// Lets an id pass once per key within `horizon` of event time.
     ///
     /// A record is dropped when one with the same key and id was accepted before it, less than `horizon` away in event
-    /// time, and its split's watermark has not passed that one's event time plus `horizon`. State: 24 bytes an id in
+    /// time, and its split's watermark has not passed that one's event time plus `horizon`. State: about 31 bytes an id in
     /// memory, until the watermark has passed its event time plus `horizon`.
+    ///
+    /// Of an id that is accepted again while it is remembered, only the later event time is remembered from then on. That
+    /// can only happen with a `horizon` shorter than the event-time lag: choose a longer one.
+    ///
+    /// The horizon may change between starts. A longer one remembers from then on: what a shorter one had forgotten stays
+    /// forgotten.
     pub fn dedupe<I: Key>(self, name: &str, id: impl Fn(&T) -> I + Send + Sync + 'static, horizon: Duration) -> Self {
         let inner = &self.inner;
         let step = inner.register(name, "dedupe");
         let write_id = move |record: &T, bytes: &mut Vec<u8>| codec::encode_into(&id(record), bytes);
-        let dedupe = Dedupe { name: step.clone(), id: Box::new(write_id), horizon, exchanged: self.exchanged };
+        let dedupe = Dedupe { name: step.clone(), id: Box::new(write_id), horizon, routing: self.routing };
         let built = operators::dedupe(&inner.context, inner.scope.index(), self.stream, dedupe);
         let stream = match inner.built(&step, built) {
             Some((first, _nothing, control)) => {
@@ -37,19 +42,19 @@ impl<'scope, K: Key, T: Record> KeyedStream<'scope, K, T> {
             }
             None => operators::nothing(inner.scope),
         };
-        Self { inner: self.inner, stream, exchanged: true }
+        Self { inner: self.inner, stream, routing: Routing::Done }
     }
 
     /// Assigns each record to its windows.
     pub fn window(self, windows: impl Windowing) -> Windowed<'scope, K, T> {
-        Windowed { inner: self.inner, stream: self.stream, exchanged: self.exchanged, spec: windows.spec() }
+        Windowed { inner: self.inner, stream: self.stream, routing: self.routing, spec: windows.spec() }
     }
 
     /// Gives each record to logic of your own, with state and timers a key: for what windows and dedupe do not cover.
     pub fn process<L: KeyedLogic<K, T>>(self, name: &str, logic: L) -> Stream<'scope, L::Out> {
         let inner = &self.inner;
         let step = inner.register(name, "process");
-        let process = ProcessStep { name: step.clone(), logic, exchanged: self.exchanged };
+        let process = ProcessStep { name: step.clone(), logic, routing: self.routing };
         let built = operators::process(&inner.context, inner.scope.index(), self.stream, process);
         let stream = match inner.built(&step, built) {
             Some((results, _nothing, control)) => {

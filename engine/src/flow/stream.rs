@@ -80,8 +80,8 @@ impl<'scope, T: 'static> Stream<'scope, T> {
         T: Record,
     {
         let name = self.inner.unnamed("key_by");
-        let stream = operators::key_by(&self.inner.context, name, self.stream, Box::new(selector));
-        KeyedStream { inner: self.inner, stream, exchanged: false }
+        let (stream, routing) = operators::key_by(&self.inner.context, name, self.stream, Box::new(selector));
+        KeyedStream { inner: self.inner, stream, routing }
     }
 
     /// Writes each record to `sink`.

@@ -7,7 +7,7 @@ use super::{Inner, Stream};
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::operators::{self, Flowing, Fold, Keyed, WindowResult, WindowStep};
+use crate::operators::{self, Flowing, Fold, Keyed, Routing, WindowResult, WindowStep};
 use crate::sink::Sink;
 use crate::vocabulary::{Key, Record, State};
 use crate::window::WindowSpec;
@@ -18,7 +18,7 @@ use crate::window::aggregate::{self, Aggregate};
 pub struct Windowed<'scope, K, T> {
     pub(super) inner: Rc<Inner<'scope>>,
     pub(super) stream: Flowing<'scope, Keyed<K, T>>,
-    pub(super) exchanged: bool,
+    pub(super) routing: Routing,
     pub(super) spec: Result<WindowSpec>,
 }
 
@@ -134,10 +134,10 @@ impl<'scope, K: Key, T: Record> OnTime<'scope, K, T> {
         name: &str,
         fold: Fold<A, T, V>,
     ) -> Stream<'scope, WindowResult<K, V>> {
-        let Self { windowed: Windowed { inner, stream, exchanged, spec }, take_late } = self;
+        let Self { windowed: Windowed { inner, stream, routing, spec }, take_late } = self;
         let step = inner.register(name, "window");
         let built = spec.and_then(|spec| {
-            let window = WindowStep { name: step.clone(), spec, fold, exchanged };
+            let window = WindowStep { name: step.clone(), spec, fold, routing };
             operators::window(&inner.context, inner.scope.index(), stream, window)
         });
         let (results, late) = match built {

@@ -4,9 +4,10 @@
 //! and sinks and to find mistakes before anything is opened; then on each worker.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
 use std::time::{Instant, SystemTime};
 
 use timely::scheduling::SyncActivator;
@@ -71,7 +72,12 @@ pub(crate) struct JobContext {
     pub(crate) running: Option<Running>,
     /// Filled while planning.
     pub(crate) plan: Mutex<Plan>,
+    /// What has been committed by this start.
+    pub(crate) progress: Progress,
     wakers: Mutex<Vec<SyncActivator>>,
+    /// The thread that moves the epoch clock, while it runs.
+    beat: Mutex<Option<Thread>>,
+    hurry: AtomicBool,
     ends: Mutex<VecDeque<(Epoch, Instant)>>,
     failure: Mutex<Option<Error>>,
     failed: AtomicBool,
@@ -110,7 +116,10 @@ impl JobContext {
             flight: Flight::new(settled.in_flight_bytes),
             running,
             plan: Mutex::default(),
+            progress: Progress::default(),
             wakers: Mutex::default(),
+            beat: Mutex::default(),
+            hurry: AtomicBool::new(false),
             ends: Mutex::default(),
             failure: Mutex::default(),
             failed: AtomicBool::new(false),
@@ -180,6 +189,29 @@ impl JobContext {
         }
     }
 
+    /// Makes the calling thread the one that moves the epoch clock.
+    pub(crate) fn take_the_beat(&self) {
+        *lock(&self.beat) = Some(std::thread::current());
+    }
+
+    /// Asks for the next epoch before its time: something waits for the present one to be over.
+    pub(crate) fn hurry(&self) {
+        self.hurry.store(true, Ordering::SeqCst);
+        self.wake_beat();
+    }
+
+    /// Whether somebody has asked since the last call.
+    pub(crate) fn take_hurry(&self) -> bool {
+        self.hurry.swap(false, Ordering::SeqCst)
+    }
+
+    /// Has the thread that moves the epoch clock look again.
+    pub(crate) fn wake_beat(&self) {
+        if let Some(thread) = lock(&self.beat).as_ref() {
+            thread.unpark();
+        }
+    }
+
     /// Moves the epoch clock, and remembers when the epoch ended.
     pub(crate) fn end_epoch(&self, now: Instant, step: impl FnOnce(&EpochClock)) {
         let ending = self.clock.current();
@@ -210,6 +242,17 @@ impl JobContext {
     pub(crate) fn wall_clock(&self) -> EventTime {
         EventTime::MIN.plus(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
     }
+}
+
+/// What a start has committed.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Records that were read.
+    pub(crate) records: AtomicU64,
+    /// The last epoch that the store holds; 0 where this start has stored none.
+    pub(crate) durable: AtomicU64,
+    /// Whether the input has ended and all of it is committed.
+    pub(crate) complete: AtomicBool,
 }
 
 /// Counts the records that are between the exchange and the step that takes them, so that a worker that is faster than

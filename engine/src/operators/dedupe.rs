@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Flowing;
 use super::context::JobContext;
 use super::control::Control;
-use super::key_by::{Keyed, stateful_by_key};
+use super::key_by::{Keyed, Routing, stateful_by_key};
 use super::stateful::{EpochLogic, Made, Outputs};
 use crate::error::Result;
 use crate::metrics::{SetAsideMetrics, SnapshotMetrics, StateMetrics};
@@ -32,8 +32,7 @@ pub(crate) struct Dedupe<T> {
     pub(crate) name: StepName,
     pub(crate) id: WriteId<T>,
     pub(crate) horizon: Duration,
-    /// Whether the records are on the worker of their key already.
-    pub(crate) exchanged: bool,
+    pub(crate) routing: Routing,
 }
 
 /// Builds the dedupe operator. Gives first records, nothing, and control parts.
@@ -46,7 +45,7 @@ pub(crate) fn dedupe<'scope, K: Key, T: Record>(
     stream: Flowing<'scope, Keyed<K, T>>,
     step: Dedupe<T>,
 ) -> Result<Outputs<'scope, Keyed<K, T>, ()>> {
-    let Dedupe { name, id, horizon, exchanged } = step;
+    let Dedupe { name, id, horizon, routing } = step;
     let mut seen = SeenIds::new(horizon);
     if let Some(running) = &context.running {
         let groups = context.groups.range_of(worker, context.workers);
@@ -67,7 +66,7 @@ pub(crate) fn dedupe<'scope, K: Key, T: Record>(
         duplicates: SetAsideMetrics::register(&name).duplicates,
         marker: std::marker::PhantomData,
     };
-    Ok(stateful_by_key(context, &name, stream, exchanged, logic))
+    Ok(stateful_by_key(context, &name, stream, &routing, logic))
 }
 
 struct DedupeLogic<K, T> {

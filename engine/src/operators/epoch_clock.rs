@@ -74,7 +74,12 @@ impl EpochClock {
 
     /// Whether the sources may read.
     pub(crate) fn may_emit(&self) -> bool {
-        !self.stopping() && !self.stalled.load(Ordering::SeqCst)
+        !self.stopping() && !self.stalled()
+    }
+
+    /// Whether a beat came due that could not be taken. The next commit makes room for it: it is not to wait for another.
+    pub(crate) fn stalled(&self) -> bool {
+        self.stalled.load(Ordering::SeqCst)
     }
 
     /// Makes the current epoch the last one. Only the beat's thread calls it.

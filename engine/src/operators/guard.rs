@@ -12,11 +12,18 @@ pub(super) fn guarded(context: &JobContext, step: &str, logic: impl FnOnce() -> 
     if context.failed() {
         return;
     }
-    // Unwind safety: after a failure no operator runs again, so nobody sees what a panic left half done.
+    // After a failure no operator runs again.
+    if let Err(error) = naming_panics(step, logic) {
+        context.fail(error);
+    }
+}
+
+/// Runs code of a user outside the operators: what fails in it, a panic too, is an error that names `step`.
+pub(crate) fn naming_panics<T>(step: &str, logic: impl FnOnce() -> Result<T>) -> Result<T> {
+    // Unwind safety: the error ends the start, so nobody sees what a panic left half done.
     match catch_unwind(AssertUnwindSafe(logic)) {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => context.fail(error.in_step(step)),
-        Err(panic) => context.fail(panic_error(panic.as_ref()).in_step(step)),
+        Ok(outcome) => outcome.map_err(|error| error.in_step(step)),
+        Err(panic) => Err(panic_error(panic.as_ref()).in_step(step)),
     }
 }
 

@@ -150,6 +150,7 @@ impl SourceHub {
         let load = vec![0; self.inboxes.len()];
         let dealer = Dealer {
             hub: &self,
+            context: &context,
             enumerator,
             lineage: Lineage::restore(known),
             ended,
@@ -165,6 +166,7 @@ impl SourceHub {
 /// The hub's task.
 struct Dealer<'a> {
     hub: &'a SourceHub,
+    context: &'a JobContext,
     enumerator: Box<dyn Enumerator>,
     lineage: Lineage,
     ended: UnboundedReceiver<Ended>,
@@ -223,6 +225,10 @@ impl Dealer<'_> {
             tracing::info!(source = %self.hub.step, %split, worker, %position, "split opened");
             let record = SplitRecord { parents, position, status: crate::source::SplitStatus::Reading };
             let after = after.max(stored_after);
+            if after.is_some() {
+                // Epochs may be minutes long, and the split is not read before the next.
+                self.context.hurry();
+            }
             self.hub.send(worker, HubMessage::Open(OpenedSplit { split, record, reader, after }));
         }
         Ok(())

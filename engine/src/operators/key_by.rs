@@ -1,6 +1,8 @@
 //! The key_by operator: computes each record's key and its hash, once. Stateless. And the exchange by that hash, for the
 //! stateful steps behind it.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +23,16 @@ pub(crate) struct Keyed<K, T> {
     pub(crate) event: Event<T>,
 }
 
+/// Whether keyed records still have to travel to the worker of their key.
+#[derive(Clone)]
+pub(crate) enum Routing {
+    /// They are where they were read. Set once a step takes them: only then are they in the in-flight account, out of which
+    /// nobody else would take them.
+    Pending { taken: Rc<Cell<bool>> },
+    /// They are there already.
+    Done,
+}
+
 /// Reads a record's key.
 pub(crate) type Selector<K, T> = Box<dyn Fn(&T) -> K + Send + Sync>;
 
@@ -30,29 +42,35 @@ pub(crate) fn key_by<'scope, K: Key, T: 'static>(
     name: String,
     stream: Flowing<'scope, Event<T>>,
     selector: Selector<K, T>,
-) -> Flowing<'scope, Keyed<K, T>> {
+) -> (Flowing<'scope, Keyed<K, T>>, Routing) {
     let mut scratch = Vec::new();
     let flight = Arc::clone(context);
-    unary(context, name, stream, move |events| {
-        flight.flight.sent(events.len());
+    let taken = Rc::new(Cell::new(false));
+    let routing = Routing::Pending { taken: Rc::clone(&taken) };
+    let stream = unary(context, name, stream, move |events| {
+        if taken.get() {
+            flight.flight.sent(events.len());
+        }
         let keyed = events.into_iter().map(|event| {
             let key = selector(&event.value);
             Keyed { hash: stable_hash(&key, &mut scratch), key, event }
         });
         Ok(keyed.collect()) as Result<_>
-    })
+    });
+    (stream, routing)
 }
 
-/// Builds a stateful operator whose records meet by key. `exchanged`: they are on the worker of their key already.
+/// Builds a stateful operator whose records meet by key.
 pub(super) fn stateful_by_key<'scope, K: Key, T: Record, L: EpochLogic<In = Keyed<K, T>>>(
     context: &Arc<JobContext>,
     step: &StepName,
     stream: Flowing<'scope, Keyed<K, T>>,
-    exchanged: bool,
+    routing: &Routing,
     logic: L,
 ) -> Outputs<'scope, L::Out, L::Side> {
-    if exchanged {
-        return stateful(context, step, stream, Pipeline, false, logic);
+    match routing {
+        Routing::Done => return stateful(context, step, stream, Pipeline, false, logic),
+        Routing::Pending { taken } => taken.set(true),
     }
     let (groups, workers) = (context.groups, context.workers);
     let pact = Exchange::new(move |keyed: &Keyed<K, T>| groups.worker_of(groups.group_of(keyed.hash), workers) as u64);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Flowing;
 use super::context::JobContext;
 use super::control::Control;
-use super::key_by::{Keyed, stateful_by_key};
+use super::key_by::{Keyed, Routing, stateful_by_key};
 use super::stateful::{EpochLogic, Made, Outputs};
 use crate::error::Result;
 use crate::exchange::stable_hash;
@@ -160,8 +160,7 @@ impl<K: Key, S: State, O> KeyContext<'_, K, S, O> {
 pub(crate) struct ProcessStep<L> {
     pub(crate) name: StepName,
     pub(crate) logic: L,
-    /// Whether the records are on the worker of their key already.
-    pub(crate) exchanged: bool,
+    pub(crate) routing: Routing,
 }
 
 /// Builds the process operator. Gives results, nothing, and control parts.
@@ -174,7 +173,7 @@ pub(crate) fn process<'scope, K: Key, T: Record, L: KeyedLogic<K, T>>(
     stream: Flowing<'scope, Keyed<K, T>>,
     step: ProcessStep<L>,
 ) -> Result<Outputs<'scope, Event<L::Out>, ()>> {
-    let ProcessStep { name, logic, exchanged } = step;
+    let ProcessStep { name, logic, routing } = step;
     let (mut state, mut timers) = (KeyedState::new(), Timers::new());
     if let Some(running) = &context.running {
         let groups = context.groups.range_of(worker, context.workers);
@@ -200,7 +199,7 @@ pub(crate) fn process<'scope, K: Key, T: Record, L: KeyedLogic<K, T>>(
         changed: SnapshotMetrics::register().keys,
         marker: std::marker::PhantomData,
     };
-    Ok(stateful_by_key(context, &name, stream, exchanged, logic))
+    Ok(stateful_by_key(context, &name, stream, &routing, logic))
 }
 
 struct ProcessLogic<K, T, L: KeyedLogic<K, T>> {

@@ -136,6 +136,9 @@ impl<L: EpochLogic> StatefulOperator<L> {
         let mut capabilities = capabilities.into_iter();
         let hold = capabilities.next().filter(|_| logic.hold(EventTime::MIN).is_some());
         let handing = capabilities.nth(1);
+        let stash = StashMetrics::register(step, worker);
+        // A start before this one in the same process may have ended with a full stash.
+        stash.records.set(0.0);
         let mut operator = Self {
             context: Arc::clone(context),
             logic,
@@ -149,7 +152,7 @@ impl<L: EpochLogic> StatefulOperator<L> {
             watermark: EventTime::MIN,
             keyed,
             metrics: StepMetrics::register(step),
-            stash: StashMetrics::register(step, worker),
+            stash,
         };
         operator.downgrade();
         operator

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Flowing;
 use super::context::JobContext;
 use super::control::Control;
-use super::key_by::{Keyed, stateful_by_key};
+use super::key_by::{Keyed, Routing, stateful_by_key};
 use super::stateful::{EpochLogic, Made, Outputs};
 use crate::error::Result;
 use crate::exchange::stable_hash;
@@ -57,8 +57,7 @@ pub(crate) struct WindowStep<A, T, V> {
     pub(crate) name: StepName,
     pub(crate) spec: WindowSpec,
     pub(crate) fold: Fold<A, T, V>,
-    /// Whether the records are on the worker of their key already.
-    pub(crate) exchanged: bool,
+    pub(crate) routing: Routing,
 }
 
 /// Builds the window operator. Gives results, late records and control parts.
@@ -71,9 +70,9 @@ pub(crate) fn window<'scope, K: Key, T: Record, A: State, V: Clone + 'static>(
     stream: Flowing<'scope, Keyed<K, T>>,
     step: WindowStep<A, T, V>,
 ) -> Result<WindowOutputs<'scope, K, T, V>> {
-    let WindowStep { name, spec, fold, exchanged } = step;
+    let WindowStep { name, spec, fold, routing } = step;
     let logic: WindowLogic<K, T, A, V> = WindowLogic::restore(context, worker, &name, spec, fold)?;
-    Ok(stateful_by_key(context, &name, stream, exchanged, logic))
+    Ok(stateful_by_key(context, &name, stream, &routing, logic))
 }
 
 struct WindowLogic<K, T, A, V> {
@@ -138,8 +137,12 @@ impl<K: Key, T: Record, A: State, V: Clone + 'static> WindowLogic<K, T, A, V> {
 
     /// Whether a window takes no records any more, for a record that came when its split was at `watermark`.
     fn is_closed(&self, window: Window, group: KeyGroup, watermark: EventTime) -> bool {
-        let restored = self.restored_closed.get(usize::from(group.number())).copied().unwrap_or(EventTime::MIN);
-        self.spec.is_late(window, watermark.max(restored))
+        self.spec.is_late(window, watermark.max(self.restored(group)))
+    }
+
+    /// Up to where the last committed epoch had closed the windows of a key group.
+    fn restored(&self, group: KeyGroup) -> EventTime {
+        self.restored_closed.get(usize::from(group.number())).copied().unwrap_or(EventTime::MIN)
     }
 
     fn results(&self, window: Window, entries: Vec<(K, A)>) -> Vec<Event<WindowResult<K, V>>> {
@@ -194,9 +197,11 @@ impl<K: Key, T: Record, A: State, V: Clone + 'static> EpochLogic for WindowLogic
         self.state.drain_changes(WINDOWS, &mut changes)?;
         if std::mem::take(&mut self.closed_changed) {
             let mut value = Vec::new();
-            codec::encode_into(&self.closed, &mut value)?;
-            for group in self.context.groups.range_of(self.worker, self.context.workers) {
-                changes.put(KeyGroup::new(group), CLOSED, &[], &value);
+            for group in self.context.groups.range_of(self.worker, self.context.workers).map(KeyGroup::new) {
+                value.clear();
+                // Groups that came from different workers had been closed to different times: none goes back.
+                codec::encode_into(&self.closed.max(self.restored(group)), &mut value)?;
+                changes.put(group, CLOSED, &[], &value);
             }
         }
         self.metrics.entries.set(self.state.len() as f64);

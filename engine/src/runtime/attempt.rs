@@ -23,13 +23,16 @@ use crate::exchange::KeyGroups;
 use crate::metrics::SnapshotMetrics;
 use crate::operators::context::{JobContext, Plan, Running, Settled, lock};
 use crate::operators::control::CommitMessage;
-use crate::operators::event_time_step;
 use crate::operators::hub::SourceHub;
+use crate::operators::{event_time_step, naming_panics, panic_error};
 use crate::sink::{CommitPermit, Committer};
 use crate::snapshot::{Identity, Recovered, Store};
 use crate::source::{Enumerator, KnownSplits, SourceContext};
 use crate::state::codec;
 use crate::vocabulary::{Epoch, EventTime, Incarnation, SplitId, StepName};
+
+/// How long the sources' tasks may take to end. What they are in the midst of is read again.
+const IO_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How a job came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +52,6 @@ pub(super) struct Attempt<'a> {
     pub(super) program: &'a Program,
     pub(super) stop: &'a [Shutdown],
     pub(super) on_commit: Option<OnCommit>,
-    /// Set once this start has committed anything.
-    pub(super) progress: &'a AtomicBool,
 }
 
 /// The sources as their operators see them.
@@ -66,59 +67,75 @@ struct OpenSource {
 /// A start with everything open and nothing read.
 struct Prepared {
     context: Arc<JobContext>,
-    store: Arc<Store>,
     runtime: Runtime,
     committers: BTreeMap<StepName, Box<dyn Committer>>,
     commits: mpsc::Sender<CommitMessage>,
     messages: mpsc::Receiver<CommitMessage>,
 }
 
+/// How a start came to its end.
+pub(super) struct End {
+    pub(super) outcome: Result<Summary>,
+    /// Whether records were read and committed.
+    pub(super) progressed: bool,
+    /// Whether something did not come back and still holds the state folder: no other start of this process can have it.
+    pub(super) left_behind: bool,
+}
+
 impl Attempt<'_> {
     /// Runs the job once, from the last committed epoch to its end.
-    pub(super) fn run(&self) -> Result<Summary> {
-        let plan = self.plan()?;
-        let fresh = !self.config.state.exists();
-        let prepared = self.prepare(&plan).inspect_err(|_| {
-            if fresh {
-                // A job that could not start leaves no trace. Nothing but this attempt has ever been in the folder.
-                let _ = std::fs::remove_dir_all(&self.config.state);
+    pub(super) fn run(&self) -> End {
+        let refused = |error| End { outcome: Err(error), progressed: false, left_behind: false };
+        let identity = Identity { job: self.config.name.clone(), key_groups: self.config.key_groups };
+        let opened =
+            self.plan().and_then(|plan| Store::open(&self.config.state, &identity).map(|opened| (plan, opened)));
+        let (plan, (store, recovered)) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return refused(error),
+        };
+        let store = Arc::new(store);
+        let prepared = self.prepare(&plan, &store, &recovered).and_then(|prepared| {
+            let Prepared { context, runtime, committers, commits, messages } = prepared;
+            self.drive(&context, &store, committers, commits, messages)?;
+            Ok((context, runtime))
+        });
+        match prepared {
+            Ok((context, runtime)) => {
+                runtime.shutdown_timeout(IO_PATIENCE);
+                let outcome = context.take_failure().map_or_else(|| Ok(summary(&context)), Err);
+                let progressed = context.progress.records.load(Ordering::SeqCst) > 0;
+                drop(context);
+                End { outcome, progressed, left_behind: Arc::into_inner(store).is_none() }
             }
-        })?;
-        let Prepared { context, store, runtime, committers, commits, messages } = prepared;
-        self.drive(&context, &store, committers, commits, messages)?;
-        runtime.shutdown_timeout(Duration::from_secs(1));
-        self.progress.store(context.clock.committed() >= context.first_epoch, Ordering::SeqCst);
-        match context.take_failure() {
-            Some(error) => Err(error),
-            None => Ok(Summary {
-                input_ended: !context.clock.stopping(),
-                committed: Some(context.clock.committed()),
-                incarnation: context.incarnation,
-            }),
+            Err(error) => {
+                if let Some(store) = Arc::into_inner(store) {
+                    store.abandon();
+                }
+                refused(error)
+            }
         }
     }
 
-    /// Opens the state, the sources and the sinks, in this order: each needs what the one before knows.
-    fn prepare(&self, plan: &Plan) -> Result<Prepared> {
-        let identity = Identity { job: self.config.name.clone(), key_groups: self.config.key_groups };
-        let (store, recovered) = Store::open(&self.config.state, &identity)?;
+    /// Opens the sources and the sinks, in this order: each needs what the one before knows.
+    fn prepare(&self, plan: &Plan, store: &Arc<Store>, recovered: &Recovered) -> Result<Prepared> {
         let groups = KeyGroups::new(recovered.key_groups)?;
         groups.check_workers(self.config.workers)?;
+        check_handles(plan, recovered)?;
         store.register_steps(&plan.steps, self.config.allow_dropped_state)?;
         let runtime = tokio_runtime()?;
-        let (hubs, sources) = self.open_sources(plan, &store, &recovered, groups, &runtime)?;
+        let (hubs, sources) = self.open_sources(plan, store, recovered, groups, &runtime)?;
         let (commits, messages) = channel();
-        let store = Arc::new(store);
-        let running = Running { store: Arc::clone(&store), hubs, commits: commits.clone() };
-        let context = Arc::new(JobContext::new(self.settled(groups, &recovered), Some(running)));
-        let committers = recover_sinks(plan, &context, &recovered, &store)?;
+        let running = Running { store: Arc::clone(store), hubs, commits: commits.clone() };
+        let context = Arc::new(JobContext::new(self.settled(groups, recovered), Some(running)));
+        let committers = recover_sinks(plan, &context, recovered, store)?;
         for OpenSource { step, enumerator, known } in sources {
             let hub = context.running.as_ref().and_then(|running| running.hubs.get(&step)).map(Arc::clone);
             if let Some(hub) = hub {
-                runtime.spawn(hub.run(Arc::clone(&context), enumerator, known));
+                let run = hub.run(Arc::clone(&context), enumerator, known);
+                runtime.spawn(supervise(Arc::clone(&context), step, run));
             }
         }
-        Ok(Prepared { context, store, runtime, committers, commits, messages })
+        Ok(Prepared { context, runtime, committers, commits, messages })
     }
 
     fn settled(&self, groups: KeyGroups, recovered: &Recovered) -> Settled {
@@ -180,7 +197,7 @@ impl Attempt<'_> {
                 first_start: known.is_empty() && recovered.committed.is_none(),
                 known: known.clone(),
             };
-            let enumerator = runtime.block_on(source.open(context)).map_err(|error| error.in_step(step.as_str()))?;
+            let enumerator = naming_panics(step.as_str(), || runtime.block_on(source.open(context)))?;
             let hub = SourceHub::new(step.clone(), self.config.workers, WatermarkBoard::restore(watermarks));
             hubs.insert(step.clone(), Arc::new(hub));
             sources.push(OpenSource { step: step.clone(), enumerator, known });
@@ -199,7 +216,8 @@ impl Attempt<'_> {
     ) -> Result<()> {
         let (fold, folds) = channel();
         let commit = CommitThread::new(context, store, committers, self.on_commit.clone(), fold)?;
-        let (done, beat_done) = channel();
+        let done = Arc::new(AtomicBool::new(false));
+        let beat_done = Arc::clone(&done);
         let (config, stop) = (self.config.clone(), self.stop.to_vec());
         let (beating, store) = (Arc::clone(context), Arc::clone(store));
         let (shared, program, workers) = (Arc::clone(context), Arc::clone(self.program), self.config.workers);
@@ -211,7 +229,8 @@ impl Attempt<'_> {
             run_workers(&shared, &program, workers);
             // The commit thread is gone only where the job has failed.
             let _ = commits.send(CommitMessage::Finish);
-            drop(done);
+            done.store(true, Ordering::SeqCst);
+            shared.wake_beat();
             Ok(())
         })?;
         threads.join();
@@ -232,6 +251,24 @@ fn run_workers(context: &Arc<JobContext>, program: &Program, workers: usize) {
             }
         }
         Err(message) => context.fail(Error::internal(format!("could not start the workers: {message}"))),
+    }
+}
+
+fn summary(context: &JobContext) -> Summary {
+    let durable = context.progress.durable.load(Ordering::SeqCst);
+    Summary {
+        input_ended: context.progress.complete.load(Ordering::SeqCst),
+        committed: Some(Epoch::new(durable)).filter(|_| durable > 0).or(context.committed),
+        incarnation: context.incarnation,
+    }
+}
+
+/// Runs a source's task. A panic in it fails the job: without the task no split would ever be found or end again.
+async fn supervise(context: Arc<JobContext>, step: StepName, run: impl Future<Output = ()> + Send + 'static) {
+    if let Err(ended) = tokio::spawn(run).await
+        && let Ok(panic) = ended.try_into_panic()
+    {
+        context.fail(panic_error(panic.as_ref()).in_step(step.as_str()));
     }
 }
 
@@ -281,6 +318,18 @@ fn split_id(key: &[u8]) -> Result<SplitId> {
     Ok(SplitId::new(text))
 }
 
+/// Refuses a program that lacks a sink whose committed results may not be visible yet: nobody would ever show them.
+fn check_handles(plan: &Plan, recovered: &Recovered) -> Result<()> {
+    let known = |step: &StepName| plan.sinks.iter().any(|(sink, _)| sink == step);
+    match recovered.handles.keys().find(|step| !known(step)) {
+        None => Ok(()),
+        Some(step) => Err(Error::state(format!(
+            "sink \"{step}\" has committed results that may not be visible yet, and this program has no such sink: \
+             run the program that has it once more"
+        ))),
+    }
+}
+
 /// Opens every sink's committer and has it commit again what the last start may not have come to.
 fn recover_sinks(
     plan: &Plan,
@@ -292,9 +341,11 @@ fn recover_sinks(
     let mut committers = BTreeMap::new();
     for (step, open) in &plan.sinks {
         let handles = recovered.handles.get(step).map(Vec::as_slice).unwrap_or_default();
-        let named = |error: Error| error.in_step(step.as_str());
-        let mut committer = open(&context.sink_context(step)).map_err(named)?;
-        committer.recover(permit.as_ref(), handles).map_err(named)?;
+        let committer = naming_panics(step.as_str(), || {
+            let mut committer = open(&context.sink_context(step))?;
+            committer.recover(permit.as_ref(), handles)?;
+            Ok(committer)
+        })?;
         committers.insert(step.clone(), committer);
     }
     if let Some(committed) = recovered.committed {

@@ -1,6 +1,7 @@
 //! The beat: moves the epoch clock at a steady pace, and turns a request to stop into a last epoch.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::config::JobConfig;
@@ -20,16 +21,16 @@ fn next_beat(last: Instant, now: Instant, length: Duration) -> Instant {
     if due <= now { now + length } else { due }
 }
 
-/// Beats until `done` says or its sender is gone.
-pub(super) fn run(context: &JobContext, config: &JobConfig, stop: &[Shutdown], done: &Receiver<()>) -> Result<()> {
+/// Beats until `done`.
+pub(super) fn run(context: &JobContext, config: &JobConfig, stop: &[Shutdown], done: &AtomicBool) -> Result<()> {
+    context.take_the_beat();
     let length = config.epoch;
     let mut due = context.now() + length;
     let mut stop_by = None;
     loop {
-        let wait = due.saturating_duration_since(context.now()).min(LOOK);
-        match done.recv_timeout(wait) {
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        thread::park_timeout(due.saturating_duration_since(context.now()).min(LOOK));
+        if done.load(Ordering::SeqCst) {
+            return Ok(());
         }
         let now = context.now();
         if stop.iter().any(Shutdown::requested) && stop_by.is_none() {
@@ -42,10 +43,15 @@ pub(super) fn run(context: &JobContext, config: &JobConfig, stop: &[Shutdown], d
             let message = format!("could not commit the last epoch within {:?}", config.stop_timeout);
             context.fail(Error::new(ErrorKind::Store, message));
         }
-        if now >= due {
+        if now >= due || context.clock.stalled() || context.take_hurry() {
+            let before = context.clock.current();
             context.end_epoch(now, EpochClock::beat);
             context.wake_sources();
-            due = next_beat(due, now, length);
+            if context.clock.current() > before {
+                due = if now >= due { next_beat(due, now, length) } else { now + length };
+            } else if now >= due {
+                due = next_beat(due, now, length);
+            }
         }
     }
 }

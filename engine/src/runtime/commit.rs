@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::metrics::{EpochMetrics, SnapshotMetrics};
 use crate::operators::context::JobContext;
 use crate::operators::control::{CommitMessage, Control};
+use crate::operators::naming_panics;
 use crate::sink::{CommitPermit, Committer, StagedHandle};
 use crate::snapshot::{EpochBatch, StepChange, Store};
 use crate::vocabulary::{Epoch, Incarnation, StepName};
@@ -136,7 +138,7 @@ impl CommitThread {
     /// Tells the sinks that the job has come to its end, and that its writers are gone.
     fn close(&mut self) -> Result<()> {
         for (step, committer) in &mut self.committers {
-            committer.close().map_err(|error| error.in_step(step.as_str()))?;
+            naming_panics(step.as_str(), || committer.close())?;
         }
         Ok(())
     }
@@ -159,14 +161,18 @@ impl CommitThread {
             self.make_durable_and_visible(through, &mut parts)?;
         }
         self.context.clock.commit(through);
+        if open.is_none() {
+            self.context.progress.complete.store(true, Ordering::SeqCst);
+        }
         self.context.wake_sources();
-        self.report(through, started, &parts.reads);
+        self.context.wake_beat();
+        self.report(through, started, &parts.reads)?;
         Ok(())
     }
 
     fn make_durable_and_visible(&mut self, through: Epoch, parts: &mut Parts) -> Result<()> {
         for (step, flush) in parts.flushes.drain(..) {
-            flush().map_err(|error| error.in_step(step.as_str()))?;
+            naming_panics(step.as_str(), flush)?;
         }
         let changes = std::mem::take(&mut parts.changes);
         let handles =
@@ -175,6 +181,7 @@ impl CommitThread {
         let bytes: usize = batch.changes.iter().map(|change| change.changelog.len()).sum();
         fail::fail_point!("commit::before-durable");
         let permit = self.store.commit(batch)?;
+        self.context.progress.durable.store(through.number(), Ordering::SeqCst);
         self.snapshot.bytes.record(bytes as f64);
         fail::fail_point!("commit::after-durable");
         self.make_visible(&permit, &parts.staged)?;
@@ -190,12 +197,12 @@ impl CommitThread {
         for (step, handles) in staged {
             let committer = self.committers.get_mut(step);
             let committer = committer.ok_or_else(|| Error::internal(format!("sink \"{step}\" has no committer")))?;
-            committer.commit(permit, handles).map_err(|error| error.in_step(step.as_str()))?;
+            naming_panics(step.as_str(), || committer.commit(permit, handles))?;
         }
         Ok(())
     }
 
-    fn report(&mut self, through: Epoch, started: Instant, reads: &[(Instant, u64)]) {
+    fn report(&mut self, through: Epoch, started: Instant, reads: &[(Instant, u64)]) -> Result<()> {
         let now = self.context.now();
         self.latency.reset();
         for (at, records) in reads {
@@ -203,17 +210,21 @@ impl CommitThread {
             self.latency.saturating_record_n(micros.max(1), *records);
             self.records = self.records.saturating_add(*records);
         }
+        self.context.progress.records.store(self.records, Ordering::SeqCst);
         self.metrics.committed.increment(1);
         self.metrics.open.set(self.context.clock.open() as f64);
         self.metrics.commit_seconds.record(now.saturating_duration_since(started).as_secs_f64());
         self.metrics.in_flight_bytes.set(self.context.flight.bytes() as f64);
-        if let Some(on_commit) = &self.on_commit {
-            on_commit(&CommitInfo {
-                epoch: through,
-                incarnation: self.context.incarnation,
-                records: self.records,
-                latency: &self.latency,
-            });
-        }
+        let Some(on_commit) = &self.on_commit else { return Ok(()) };
+        let info = CommitInfo {
+            epoch: through,
+            incarnation: self.context.incarnation,
+            records: self.records,
+            latency: &self.latency,
+        };
+        naming_panics("the on_commit hook", || {
+            on_commit(&info);
+            Ok(())
+        })
     }
 }

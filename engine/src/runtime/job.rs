@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
 use super::args::JobArgs;
-use super::attempt::{Attempt, Summary};
+use super::attempt::{Attempt, End, Summary};
 use super::commit::{CommitInfo, OnCommit};
 use super::config::{JobConfig, Restart};
 use super::shutdown::Shutdown;
@@ -110,28 +109,40 @@ impl Job {
         }
         let stop = [self.stopper, Shutdown::on_signals()?];
         let program: Program = Arc::new(program);
+        let stopping = || stop.iter().any(Shutdown::requested);
         let mut failures = 0;
         loop {
-            let progress = AtomicBool::new(false);
-            let attempt = Attempt {
-                config: &config,
-                program: &program,
-                stop: &stop,
-                on_commit: self.on_commit.clone(),
-                progress: &progress,
-            };
-            let error = match attempt.run() {
+            let attempt =
+                Attempt { config: &config, program: &program, stop: &stop, on_commit: self.on_commit.clone() };
+            let End { outcome, progressed, left_behind } = attempt.run();
+            let error = match outcome {
                 Ok(summary) => return Ok(summary),
                 Err(error) => error,
             };
-            if progress.into_inner() {
+            if progressed {
                 failures = 0;
             }
-            let backoff = config.restart.backoff(failures, error.kind());
-            let Some(backoff) = backoff.filter(|_| !stop.iter().any(Shutdown::requested)) else { return Err(error) };
+            let backoff = config.restart.backoff(failures, error.kind()).filter(|_| !left_behind);
+            let Some(backoff) = backoff else { return Err(error) };
             failures = failures.saturating_add(1);
             tracing::warn!(%error, failures, ?backoff, "the job failed and starts again");
-            thread::sleep(backoff);
+            if !wait(backoff, stopping) {
+                return Err(error);
+            }
         }
     }
+}
+
+/// Waits so long, unless `stopping`. Says whether the time is over.
+fn wait(mut left: Duration, stopping: impl Fn() -> bool) -> bool {
+    const LOOK: Duration = Duration::from_millis(100);
+    while !stopping() {
+        if left.is_zero() {
+            return true;
+        }
+        let slice = left.min(LOOK);
+        thread::sleep(slice);
+        left = left.saturating_sub(slice);
+    }
+    false
 }

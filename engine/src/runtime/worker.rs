@@ -36,16 +36,28 @@ pub(super) fn build(worker: &mut Worker, context: &Arc<JobContext>, program: &Pr
     }
 }
 
-/// Builds and runs.
+/// Builds and runs. A panic outside the operators' own guards (a user's `Drop`, say) fails the job at once: the other
+/// workers would wait for this one for ever.
 pub(super) fn run(worker: &mut Worker, context: &Arc<JobContext>, program: &Program) {
     build(worker, context, program);
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| step(worker, context))) {
+        context.fail(panic_error(panic.as_ref()).in_step(format!("worker {}", worker.index())));
+        drop_dataflows(worker);
+    }
+}
+
+fn step(worker: &mut Worker, context: &JobContext) {
     while worker.has_dataflows() {
         if context.failed() || context.clock.stopped() {
-            for dataflow in worker.installed_dataflows() {
-                worker.drop_dataflow(dataflow);
-            }
+            drop_dataflows(worker);
             return;
         }
         worker.step_or_park(Some(LOOK));
+    }
+}
+
+fn drop_dataflows(worker: &mut Worker) {
+    for dataflow in worker.installed_dataflows() {
+        worker.drop_dataflow(dataflow);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::decision::{self, Witness};
@@ -11,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::state::frame::Kind;
 use crate::vocabulary::{Epoch, Incarnation};
 
+const LOCK: &str = "LOCK";
 const ACCEPT: &str = "accept-epoch-";
 /// No file beside the database is longer; a longer one is not read whole.
 const MOST: u64 = 64 << 10;
@@ -19,18 +21,43 @@ const MOST: u64 = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
+    /// Whether this start made it.
+    created: bool,
 }
 
 impl Folder {
     /// Creates it if it is missing, and locks it for as long as the returned file lives.
     pub(super) fn lock(path: &Path) -> Result<(Self, File)> {
-        fs::create_dir_all(path).map_err(|error| Error::state("it cannot be created").caused_by(error))?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("LOCK"));
+        let refused = |error: io::Error| Error::state("it cannot be created").caused_by(error);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(refused)?;
+        }
+        let created = match fs::create_dir(path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(refused(error)),
+        };
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK));
         let lock = lock.map_err(|error| Error::state("its lock file cannot be opened").caused_by(error))?;
         match lock.try_lock() {
-            Ok(()) => Ok((Self { path: path.to_owned() }, lock)),
-            Err(TryLockError::WouldBlock) => Err(Error::state("another process uses it")),
-            Err(TryLockError::Error(error)) => Err(Error::state("it cannot be locked").caused_by(error)),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::state("another process uses it")),
+            Err(TryLockError::Error(error)) => return Err(Error::state("it cannot be locked").caused_by(error)),
+        }
+        // A start that failed may have removed the folder between our opening of the file and its locking.
+        let named = fs::metadata(path.join(LOCK)).and_then(|named| Ok(named.ino() == lock.metadata()?.ino()));
+        if !named.unwrap_or(false) {
+            return Err(Error::state("another process has just removed it: start again"));
+        }
+        Ok((Self { path: path.to_owned(), created }, lock))
+    }
+
+    /// Removes the folder where this start has created it, so that a job that could not start leaves no trace. Only while
+    /// the lock is held.
+    pub(super) fn remove_if_created(&self) {
+        if self.created {
+            // What stays behind is an empty state, which the next start takes.
+            let _ = fs::remove_dir_all(&self.path);
         }
     }
 

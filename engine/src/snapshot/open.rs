@@ -52,11 +52,21 @@ fn open(dir: &Path, wanted: &Identity, tuning: &Tuning) -> Result<(Store, Recove
         return Err(Error::config("a job needs at least one key group"));
     }
     let (folder, lock) = Folder::lock(dir)?;
+    match open_locked(&folder, wanted, tuning) {
+        Ok((db, inner, recovered)) => Ok((Store::new(db, inner, *tuning, folder, lock), recovered)),
+        Err(error) => {
+            folder.remove_if_created();
+            Err(error)
+        }
+    }
+}
+
+fn open_locked(folder: &Folder, wanted: &Identity, tuning: &Tuning) -> Result<(DB, Inner, Recovered)> {
     folder.claim(&wanted.job)?;
     let witness = folder.witness()?;
     let path = folder.database();
     if !path.exists() && decision::may_resume(None, &witness, &folder.accepted()).is_ok() {
-        create(&folder, wanted, tuning)?;
+        create(folder, wanted, tuning)?;
     }
     // Opening it for writing throws away what follows a damaged log record, so it is looked at before.
     let options = tuning.options(false)?;
@@ -81,7 +91,7 @@ fn open(dir: &Path, wanted: &Identity, tuning: &Tuning) -> Result<(Store, Recove
 
     let recovered = recovered(&loaded);
     let inner = Inner { chain: loaded.chain, steps: loaded.steps, folded: loaded.folded, marker, failed: false };
-    Ok((Store::new(db, inner, *tuning, lock), recovered))
+    Ok((db, inner, recovered))
 }
 
 fn recovered(loaded: &Loaded) -> Recovered {

@@ -8,7 +8,7 @@ use fail::fail_point;
 use rocksdb::{DB, Range, WriteBatch, WriteOptions};
 
 use super::decision;
-use super::files::MarkerFile;
+use super::files::{Folder, MarkerFile};
 use super::layout;
 use super::records::{self, EpochRecord, Folded, LogEntry, StepInfo, StepRecord};
 use super::tuning::Tuning;
@@ -85,6 +85,7 @@ pub struct Store {
     /// Held for writing while the base changes, for reading while it is restored from.
     pub(super) base: RwLock<()>,
     pub(super) tuning: Tuning,
+    folder: Folder,
     _lock: File,
 }
 
@@ -112,8 +113,15 @@ pub(super) fn broken(what: impl Into<String>, error: rocksdb::Error) -> Error {
 }
 
 impl Store {
-    pub(super) fn new(db: DB, inner: Inner, tuning: Tuning, lock: File) -> Self {
-        Self { db, inner: Mutex::new(inner), base: RwLock::new(()), tuning, _lock: lock }
+    pub(super) fn new(db: DB, inner: Inner, tuning: Tuning, folder: Folder, lock: File) -> Self {
+        Self { db, inner: Mutex::new(inner), base: RwLock::new(()), tuning, folder, _lock: lock }
+    }
+
+    /// Closes the store of a job that could not start. Where this start created the folder, it is removed.
+    pub fn abandon(self) {
+        let Self { db, inner: _, base: _, tuning: _, folder, _lock } = self;
+        drop(db);
+        folder.remove_if_created();
     }
 
     pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {

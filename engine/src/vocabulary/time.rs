@@ -37,7 +37,15 @@ impl fmt::Display for Epoch {
 
 /// A time that a record carries, in milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(from = "u64")]
 pub struct EventTime(u64);
+
+// Whatever a record claims, no event time is beyond the end of time.
+impl From<u64> for EventTime {
+    fn from(millis: u64) -> Self {
+        Self::from_millis(millis)
+    }
+}
 
 impl EventTime {
     /// The least event time: 1970-01-01T00:00:00Z.
@@ -163,6 +171,13 @@ mod tests {
         assert_eq!(EventTime::from_millis(u64::MAX), EventTime::MAX);
         assert_eq!(EventTime::MAX.plus(Duration::MAX), EventTime::MAX);
         assert_eq!(EventTime::MIN.minus(Duration::MAX), EventTime::MIN);
+    }
+
+    #[test]
+    fn an_event_time_inside_a_record_is_never_beyond_the_end_of_time() {
+        let read: EventTime = serde_json::from_str("18446744073709551615").unwrap();
+        assert_eq!(read, EventTime::MAX);
+        assert_eq!(serde_json::to_string(&EventTime::from_millis(7)).unwrap(), "7");
     }
 
     #[test]

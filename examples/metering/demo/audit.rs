@@ -77,6 +77,10 @@ impl Audit {
         let charges = audit.by_window(read_rows(&out.join("charges"))?, semantics.window);
         audit.charges(&ledger.charges(semantics.window, |id| late.contains(&id)), charges);
         audit.rejected(ledger, read_rows(&out.join("rejected"))?);
+        if audit.late == 0 && audit.lost == 0 && audit.made_late > 0 {
+            // Which of them are late depends on when time came where; that none is means that lateness is not judged at all.
+            audit.wrong(audit.made_late, || "records were made to be late, and none is".to_owned());
+        }
         Ok(audit)
     }
 

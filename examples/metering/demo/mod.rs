@@ -15,6 +15,7 @@ pub mod producer;
 pub mod view;
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -314,7 +315,9 @@ impl Demo {
         let stopped = self.job.take().context("the job is not running")?.stop(STOPS_WITHIN).await;
         let audit = self.audit().await?;
         self.view.finish();
-        print!("{}", summary(&audit, &self.read_reports(), &self.ledger.open(), self.reports.len()));
+        // A closed pipe is no reason to keep the verdict back.
+        let summary = summary(&audit, &self.read_reports(), &self.ledger.open(), self.reports.len());
+        let _ = std::io::stdout().write_all(summary.as_bytes());
         if !audit.holds() {
             let Audit { lost, twice, wrong, first, .. } = &audit;
             let first = first.first().map(String::as_str).unwrap_or_default();

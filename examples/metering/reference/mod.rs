@@ -4,7 +4,7 @@
 //! # Semantics
 //! Each file is a split, read in order. Its watermark is the greatest event time seen, less the lag; only records that
 //! decode advance it, and a record meets the watermark of those before it.
-//! 1. A record that is no usage record is rejected.
+//! 1. A record that is no usage record is rejected: a JSON object with the five fields, others allowed.
 //! 2. It is a duplicate, and dropped, if a record of its account, meter and id was taken whose event time is less than the
 //!    horizon away, and the watermark has not passed that event time plus the horizon. Late records take part in this.
 //! 3. It is late if its window's end plus grace is at or behind the watermark. Otherwise it counts in its window.
@@ -22,7 +22,7 @@ use serde::Deserialize;
 
 use self::differences::differences;
 pub use self::differences::{AuditReport, Differences};
-use super::output::{read_rows, visible_files};
+use super::output::{read_lines, read_rows, visible_files};
 use super::types::{Charge, LAST_MILLISECOND, Total, Usage};
 
 /// The job's settings that decide its results, in milliseconds.
@@ -48,8 +48,8 @@ pub type RejectedKey = (String, String, String);
 pub struct Reference {
     /// One total a window.
     pub charges: BTreeMap<ChargeKey, Total>,
-    /// Late records, as often as they came.
-    pub late: BTreeMap<Usage, u64>,
+    /// Late records, to the letter, as often as they came.
+    pub late: BTreeMap<String, u64>,
     /// Rejected records.
     pub rejected: BTreeMap<RejectedKey, u64>,
     /// How many copies were dropped.
@@ -101,20 +101,21 @@ impl Reference {
             if is_copy(&usage, watermark, semantics.dedupe, taken) {
                 self.duplicates += 1;
             } else {
-                self.count(usage, semantics, watermark);
+                self.count(&usage, line, semantics, watermark);
             }
         }
     }
 
-    fn count(&mut self, usage: Usage, semantics: &Semantics, watermark: u64) {
+    fn count(&mut self, usage: &Usage, line: &[u8], semantics: &Semantics, watermark: u64) {
         let window = semantics.window.max(1);
         let start = usage.at / window * window;
         let end = start.saturating_add(window);
         if end.saturating_add(semantics.grace) <= watermark {
-            *self.late.entry(usage).or_default() += 1;
+            let text = String::from_utf8_lossy(line.trim_ascii()).into_owned();
+            *self.late.entry(text).or_default() += 1;
         } else {
             let key = (usage.account.to_string(), usage.meter.to_string(), start, end);
-            self.charges.entry(key).or_default().add(&usage);
+            self.charges.entry(key).or_default().add(usage);
         }
     }
 
@@ -129,9 +130,9 @@ impl Reference {
             let key = (row.account.into(), row.meter.into(), row.window_start, row.window_end);
             charges.entry(key).or_default().push(total);
         }
-        let mut late: BTreeMap<Usage, Vec<()>> = BTreeMap::new();
-        for row in read_rows::<Usage>(&out.join("late"))? {
-            late.entry(row).or_default().push(());
+        let mut late: BTreeMap<String, Vec<()>> = BTreeMap::new();
+        for line in read_lines(&out.join("late"))? {
+            late.entry(line).or_default().push(());
         }
         let mut rejected: BTreeMap<RejectedKey, Vec<()>> = BTreeMap::new();
         for row in read_rows::<RejectedRow>(&out.join("rejected"))? {
@@ -170,7 +171,8 @@ fn is_copy(usage: &Usage, watermark: u64, horizon: u64, taken: &mut Taken) -> bo
 }
 
 fn decode(line: &[u8]) -> Option<Usage> {
-    serde_json::from_slice::<Usage>(line).ok().filter(|usage| usage.at <= LAST_MILLISECOND)
+    let object = line.trim_ascii_start().starts_with(b"{");
+    serde_json::from_slice::<Usage>(line).ok().filter(|usage| object && usage.at <= LAST_MILLISECOND)
 }
 
 /// The visible files and what the job calls them: the path below the folder, or the file's name.

@@ -59,7 +59,7 @@ fn good_records_decode_to_what_was_drafted() {
     let spec = Spec { bad: 0.0, ..Spec::new(5_000, 11) };
     let decoder = UsageDecoder::new();
     for (draft, line) in lines(&spec) {
-        let usage = decoder.decode(&line).unwrap();
+        let received = decoder.decode(&line).unwrap();
         let expected = Usage {
             id: format!("u-{:016x}", draft.id).into(),
             account: draft.account_name().into(),
@@ -67,7 +67,7 @@ fn good_records_decode_to_what_was_drafted() {
             qty: draft.qty,
             at: draft.at,
         };
-        assert_eq!(usage, expected);
+        assert_eq!(received.usage, expected);
     }
 }
 

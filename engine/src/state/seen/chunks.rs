@@ -8,6 +8,7 @@ use crate::vocabulary::{Epoch, KeyGroup};
 /// Names a chunk together with its key group: ids accepted in one epoch by one worker, of one span of event time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ChunkKey {
+    /// In units of the horizon that the writer had.
     pub(super) bucket: u64,
     pub(super) epoch: Epoch,
     pub(super) worker: u32,
@@ -55,24 +56,26 @@ impl Groups {
     }
 }
 
+/// Chunks by the bucket in which their last id lies, in units of *this* start's horizon. A chunk's key was made by the start
+/// that wrote it, which may have had another.
 #[derive(Debug, Default)]
 pub(super) struct Chunks {
-    stored: BTreeMap<ChunkKey, Groups>,
+    stored: BTreeMap<(u64, ChunkKey), Groups>,
 }
 
 impl Chunks {
-    pub(super) fn insert(&mut self, key: ChunkKey, group: KeyGroup) {
-        self.stored.entry(key).or_default().insert(group);
+    pub(super) fn insert(&mut self, last: u64, key: ChunkKey, group: KeyGroup) {
+        self.stored.entry((last, key)).or_default().insert(group);
     }
 
-    /// Takes chunks of buckets before `bucket`, oldest first, and stops after about `limit` of them.
+    /// Takes chunks whose last id lies in a bucket before `bucket`, oldest first, and stops after about `limit` of them.
     pub(super) fn take_before(&mut self, bucket: u64, limit: usize, mut visit: impl FnMut(ChunkKey, KeyGroup)) {
         let mut taken = 0_usize;
         while let Some(first) = self.stored.first_entry() {
-            if first.key().bucket >= bucket || taken >= limit {
+            if first.key().0 >= bucket || taken >= limit {
                 break;
             }
-            let (key, groups) = first.remove_entry();
+            let ((_, key), groups) = first.remove_entry();
             for group in groups.iter() {
                 taken = taken.saturating_add(1);
                 visit(key, group);

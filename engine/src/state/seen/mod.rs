@@ -242,7 +242,7 @@ impl SeenIds {
                 let bucket = run.first().map_or(0, |entry| clock.bucket_of(entry.at));
                 let key = ChunkKey { bucket, epoch, worker };
                 changes.put(group_id, table, &key.to_bytes(), &value);
-                self.chunks.insert(key, group_id);
+                self.chunks.insert(bucket, key, group_id);
             }
             group.fresh.clear();
         }
@@ -271,7 +271,9 @@ impl SeenIds {
         }
         let clock = self.clock;
         let slot = self.group(group);
+        let mut last = 0;
         for entry in entries.iter().map(Entry::unpack) {
+            last = entry.at.max(last);
             if entry.at > EventTime::MAX.as_millis() {
                 return Err(Error::state(
                     "could not read a chunk of seen ids: an event time lies beyond the end of time",
@@ -282,7 +284,7 @@ impl SeenIds {
                 Found::Place(place) => slot.insert(place, entry, clock),
             }
         }
-        self.chunks.insert(key, group);
+        self.chunks.insert(clock.bucket_of(last), key, group);
         Ok(())
     }
 }

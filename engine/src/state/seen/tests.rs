@@ -148,6 +148,34 @@ fn an_id_returns_after_the_horizon_and_the_newest_time_is_restored() {
 }
 
 #[test]
+fn another_horizon_keeps_what_lies_within_it_and_deletes_the_rest() {
+    let at = EventTime::from_millis;
+    let accept = |seen: &mut SeenIds, id: u128, millis| {
+        assert_eq!(seen.check_and_insert(group(id), fingerprint(id), at(millis), EventTime::MIN), Seen::First);
+    };
+    let day = 86_400_000;
+    for (before, after) in [(hours(24), hours(1)), (hours(1), hours(24))] {
+        let (mut seen, mut stored) = (SeenIds::new(before), Stored::new());
+        accept(&mut seen, 1, 9 * day);
+        drain(&mut seen, 1, 0, &mut stored);
+        accept(&mut seen, 2, 11 * day);
+        drain(&mut seen, 2, 0, &mut stored);
+        assert_eq!(stored.len(), 2);
+
+        let mut seen = SeenIds::new(after);
+        stored.iter().for_each(|((group, key), value)| seen.restore(*group, key, value).unwrap());
+        // The first one has expired by either horizon, the second by neither.
+        seen.expire(at(11 * day + 1_000_000));
+        drain(&mut seen, 3, 0, &mut stored);
+        assert_eq!(stored.len(), 1, "from {before:?} to {after:?}");
+        let mut again = SeenIds::new(after);
+        stored.iter().for_each(|((group, key), value)| again.restore(*group, key, value).unwrap());
+        let answer = again.check_and_insert(group(2), fingerprint(2), at(11 * day + 1), EventTime::MIN);
+        assert_eq!(answer, Seen::Duplicate);
+    }
+}
+
+#[test]
 fn deletes_of_expired_chunks_are_spread_over_epochs() {
     let (mut seen, mut stored) = (SeenIds::new(millis(16)), Stored::new());
     for epoch in 0..3000_u64 {
