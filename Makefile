@@ -7,6 +7,8 @@ CARGO ?= cargo
 CARGO_TARGET_DIR ?= target
 export CARGO_TARGET_DIR
 BUILD = $(CARGO) build --release --workspace
+# For instance BENCH_FLAGS='--runs 5', or '--quick'.
+BENCH_FLAGS ?=
 # Fail points let the crash tests kill a job at every named step of a commit; they are compiled in for tests only.
 TEST_FEATURES = --features shardflow-examples/failpoints
 
@@ -23,7 +25,7 @@ test: setup
 
 bench: setup
 	@$(BUILD) --bin metering --bin shardflow-bench
-	@"$(CARGO_TARGET_DIR)"/release/shardflow-bench
+	@"$(CARGO_TARGET_DIR)"/release/shardflow-bench $(BENCH_FLAGS)
 
 setup:
 	@./.ci/setup

@@ -4,15 +4,18 @@
 //! as they came, rejected records with their reason and place. *Survives a crash*: all of it, in the state folder and in
 //! the output.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use shardflow::{EventTime, Flow, Job, Lag, Summary, init_logging, tumbling};
+use shardflow::flow::Raw;
+use shardflow::{EventTime, Flow, Job, Lag, Summary, init_logging, millis, tumbling};
 use shardflow_sinks::files;
 use shardflow_sources::{Files, Kinesis};
 
 use super::config::{RunConfig, SourceSpec};
 use super::decode::UsageDecoder;
+use super::reference::Semantics;
 use super::report::Reporter;
 use super::types::{AsItCame, Charge, Received, Total};
 
@@ -45,30 +48,35 @@ fn ending(summary: &Summary) -> &'static str {
     if summary.input_ended { "the input has ended" } else { "stopped; the next start goes on from here" }
 }
 
-/// What is computed: one charge for each account, meter and window.
 fn pipeline(flow: &Flow<'_>, config: &RunConfig, measured: Option<&Reporter>) {
     let raw = match &config.source {
         SourceSpec::File(path) => flow.source("usage", Files::new(path)),
         SourceSpec::Kinesis(stream) => flow.source("usage", kinesis(stream, config)),
     };
     let decoder = measured.map_or_else(UsageDecoder::new, |reporter| UsageDecoder::new().measuring(reporter.puts()));
+    charges(raw, decoder, &config.semantics(), &config.out);
+}
+
+/// What is computed, whatever the source: one charge for each account, meter and window, into folders below `out`.
+pub fn charges(raw: Raw<'_>, decoder: UsageDecoder, semantics: &Semantics, out: &Path) {
+    let Semantics { window, lag, grace, dedupe } = *semantics;
     let (usage, rejected) = raw.decode(decoder);
-    rejected.sink("rejected", files(&config.out).prefix("rejected"));
+    rejected.sink("rejected", files(out).prefix("rejected"));
 
     let keyed = usage
-        .event_time(|received| EventTime::from_millis(received.usage.at), Lag::of(config.lag))
+        .event_time(|received| EventTime::from_millis(received.usage.at), Lag::of(millis(lag)))
         .key_by(|received: &Received| received.usage.key());
-    let once = if config.dedupe.is_zero() {
+    let once = if dedupe == 0 {
         keyed
     } else {
-        keyed.dedupe("seen-ids", |received| received.usage.id.clone(), config.dedupe)
+        keyed.dedupe("seen-ids", |received| received.usage.id.clone(), millis(dedupe))
     };
-    let late = files(&config.out).prefix("late");
-    once.window(tumbling(config.window).grace(config.grace))
+    let late = files(out).prefix("late");
+    once.window(tumbling(millis(window)).grace(millis(grace)))
         .late_with(move |records| records.map(AsItCame).sink("late", late))
         .fold("minute-totals", Total::default, |total, received| total.add(&received.usage))
         .map(|result| Charge::new(result.key, result.window, result.value))
-        .sink("charges", files(&config.out).prefix("charges"));
+        .sink("charges", files(out).prefix("charges"));
 }
 
 fn kinesis(stream: &str, config: &RunConfig) -> Kinesis {

@@ -117,14 +117,18 @@ fn a_window_does_not_close_over_records_that_wait_for_their_epoch() {
 fn a_child_splits_records_are_folded_after_its_parents_though_another_worker_reads_them() {
     let (ordered, state, key) = (Ordered::new(), tempdir().unwrap(), key_of(1, 1));
     let feed = &ordered.source.feed;
-    // The first worker reads the parent, the second the rest: the child too, since the parent's worker has more to do.
+    // The first worker reads one parent and goes on with another split; so the second, which has none once the other parent
+    // has ended, gets the child.
     push(feed, "a-parent", &[reading(&key, HELD, 5, 1)]);
-    feed.open("z-child", &["a-parent"]);
+    feed.open("b-parent", &[]);
+    feed.open("c", &[]);
+    feed.open("z-child", &["a-parent", "b-parent"]);
     push(feed, "z-child", &[reading(&key, 1, 6, 1)]);
     let state_folder = state.path().join("state");
     // Epochs so long that the child could be read in the same one as its parent.
     let running = start(job("parents", &state_folder, 2).epoch(EPOCH * 20), ordered.program("totals"));
     feed.end("a-parent");
+    feed.end("b-parent");
     ordered.gate.wait_until_held();
     running.until("the child to be read", || ordered.source.pace.batches() == 2);
     ordered.gate.open();

@@ -1,0 +1,209 @@
+//! The command line, and the order of things.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::input::Input;
+use crate::table::Table;
+use crate::throughput::Programs;
+use crate::{idle, limits, machine, paced, start, throughput};
+
+/// Measures the metering job on this machine, beside what the machine allows.
+#[derive(Debug, Parser)]
+#[command(name = "shardflow-bench", version, about, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    part: Option<Part>,
+    #[command(flatten)]
+    all: All,
+}
+
+/// What is measured, and how long.
+#[derive(Debug, Args)]
+struct All {
+    /// Records to generate and to read.
+    #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1_000..=1_000_000_000))]
+    records: u64,
+    /// Runs of each program; the median counts.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(1..=99))]
+    runs: usize,
+    /// A tenth of the records, one run, short waits: whether it works, not how fast.
+    #[arg(long)]
+    quick: bool,
+    /// Only some parts.
+    #[arg(long, value_name = "PART", value_enum, value_delimiter = ',')]
+    only: Vec<Measure>,
+    /// Where records are kept and programs write; by default beside what the build makes.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// A part of the benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Measure {
+    /// Records a second.
+    Throughput,
+    /// Latency at a steady rate.
+    Paced,
+    /// Cost of doing nothing.
+    Idle,
+    /// Time to begin.
+    Start,
+}
+
+/// Parts that run as processes of their own.
+#[derive(Debug, Subcommand)]
+enum Part {
+    #[command(hide = true)]
+    Limit(Limit),
+    #[command(hide = true)]
+    Pace(paced::Pace),
+    #[command(hide = true)]
+    Follow(idle::Follow),
+}
+
+/// The job without the engine.
+#[derive(Debug, Args)]
+struct Limit {
+    kind: Kind,
+    #[arg(long)]
+    threads: usize,
+    #[arg(long)]
+    input: PathBuf,
+    #[arg(long)]
+    out: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Plain,
+    Timely,
+}
+
+/// Runs the command line that the process was started with.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.part {
+        None => measure(&cli.all),
+        Some(Part::Pace(args)) => paced::pace(&args),
+        Some(Part::Follow(args)) => idle::follow(&args),
+        Some(Part::Limit(Limit { kind: Kind::Plain, threads, input, out })) => {
+            limits::plain::run(&input, &out, threads)
+        }
+        Some(Part::Limit(Limit { kind: Kind::Timely, threads, input, out })) => {
+            limits::timely::run(&input, &out, threads)
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("shardflow-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How much of everything.
+struct Effort {
+    records: u64,
+    runs: usize,
+    paced_seconds: u64,
+    idle: Duration,
+}
+
+impl Effort {
+    fn of(all: &All) -> Self {
+        if all.quick {
+            return Self { records: all.records / 10, runs: 1, paced_seconds: 5, idle: Duration::from_secs(3) };
+        }
+        Self { records: all.records, runs: all.runs, paced_seconds: 20, idle: Duration::from_secs(10) }
+    }
+}
+
+/// Records a second of the paced part.
+const RATE: u64 = 50_000;
+
+fn measure(all: &All) -> Result<()> {
+    let programs = Programs::find()?;
+    let effort = Effort::of(all);
+    let dir = all.dir.clone().unwrap_or_else(|| beside_the_build(&programs.bench));
+    let scratch = dir.join("scratch");
+    // What an interrupted run left.
+    let _ = std::fs::remove_dir_all(&scratch);
+    std::fs::create_dir_all(&scratch).with_context(|| format!("could not make \"{}\"", scratch.display()))?;
+    let wanted = |part: Measure| all.only.is_empty() || all.only.contains(&part);
+    let mut table = Table::default();
+    let mut read = String::new();
+    if wanted(Measure::Throughput) {
+        let input = Input::prepare(&dir, effort.records)?;
+        table.extend(throughput::measure(&programs, &input, &scratch, effort.runs)?);
+        let (records, megabytes) = (input.records, input.bytes as f64 / 1e6);
+        read = format!("input    {records} records, {megabytes:.0} MB of NDJSON; median of {} runs\n", effort.runs);
+    }
+    if wanted(Measure::Paced) {
+        table.extend(paced::measure(&programs, &scratch, RATE, effort.paced_seconds)?);
+    }
+    if wanted(Measure::Idle) {
+        table.extend(idle::measure(&programs, &scratch, effort.idle)?);
+    }
+    if wanted(Measure::Start) {
+        table.extend(start::measure(&programs, &scratch, effort.runs)?);
+    }
+    println!("{}{read}\n{table}", machine::describe());
+    match table.missed() {
+        0 => println!("every goal is met"),
+        missed => println!("goals missed: {missed}"),
+    }
+    Ok(())
+}
+
+/// `target/bench` for `target/release/shardflow-bench`.
+fn beside_the_build(program: &Path) -> PathBuf {
+    let target = program.parent().and_then(Path::parent).unwrap_or(Path::new("target"));
+    target.join("bench")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn effort(arguments: &[&str]) -> Effort {
+        Effort::of(&Cli::try_parse_from([&["shardflow-bench"], arguments].concat()).unwrap().all)
+    }
+
+    #[test]
+    fn clap_finds_the_command_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn quick_is_a_tenth_and_once() {
+        let (whole, quick) = (effort(&[]), effort(&["--quick", "--runs", "5"]));
+        assert_eq!((whole.records, whole.runs), (10_000_000, 3));
+        assert_eq!((quick.records, quick.runs), (1_000_000, 1));
+        assert_eq!(effort(&["--records", "5000", "--runs", "5"]).runs, 5);
+    }
+
+    #[test]
+    fn parts_are_hidden_and_take_what_they_are_given() {
+        for arguments in [
+            &["limit", "plain", "--threads", "2", "--input", "i", "--out", "o"][..],
+            &["pace", "--rate", "1", "--seconds", "1", "--dir", "d"],
+            &["follow", "--input", "i", "--dir", "d"],
+        ] {
+            assert!(Cli::try_parse_from([&["shardflow-bench"], arguments].concat()).unwrap().part.is_some());
+        }
+        assert!(!Cli::command().render_help().to_string().contains("pace "));
+    }
+
+    #[test]
+    fn records_are_kept_beside_the_build() {
+        assert_eq!(beside_the_build(Path::new("/x/target/release/shardflow-bench")), Path::new("/x/target/bench"));
+    }
+}

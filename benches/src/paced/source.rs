@@ -1,0 +1,218 @@
+//! A source that delivers records when they are due, by the clock, whether or not the job keeps up.
+//!
+//! Record `n` of all is due `n / rate` seconds after the first look at the source. What is due and not yet read waits, as
+//! in a stream: a job that stands still meets all of it afterwards, each record with its own due time.
+//!
+//! # Progress tracking
+//! A position is the number of records of the lane before it.
+//!
+//! # Resumption
+//! At the position; the benchmark never does.
+//!
+//! # Rewinds
+//! The same records in the same order.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use shardflow::source::{BoxFuture, Discovery, Enumerator, Position, RawBatch, Reader, Source, SourceContext, Split};
+use shardflow::vocabulary::SplitId;
+use shardflow::{Error, Result};
+use shardflow_examples::metering::workload::{Spec, Workload};
+use tokio::runtime::Handle;
+use tokio::time::Sleep;
+
+/// How long a reader waits at least when nothing is due: more often would measure the timer.
+const BEAT: Duration = Duration::from_millis(5);
+/// How many records are delivered at a time at most, when they have piled up.
+const BATCH: usize = 4_096;
+
+/// When the records are due.
+#[derive(Debug, Clone)]
+pub(crate) struct Schedule {
+    started: Arc<OnceLock<Instant>>,
+    rate: u64,
+}
+
+impl Schedule {
+    /// `rate` records a second, from the first look on.
+    pub(crate) fn new(rate: u64) -> Self {
+        Self { started: Arc::default(), rate: rate.max(1) }
+    }
+
+    /// The first look; `now` at the first call.
+    fn started(&self) -> Instant {
+        *self.started.get_or_init(Instant::now)
+    }
+
+    /// When record `number` is due.
+    pub(crate) fn due(&self, number: u64) -> Instant {
+        let nanos = u128::from(number) * 1_000_000_000 / u128::from(self.rate);
+        self.started() + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+/// The records of one split, ready to be sent.
+#[derive(Debug, Default)]
+struct Lane {
+    bytes: Vec<u8>,
+    /// Where each ends, and its number among all.
+    records: Vec<(usize, u64)>,
+}
+
+/// The source.
+#[derive(Debug, Clone)]
+pub(crate) struct Paced {
+    lanes: Arc<Vec<Lane>>,
+    schedule: Schedule,
+}
+
+impl Paced {
+    /// The records of `spec`, made at once: only reading is timed.
+    ///
+    /// # Errors
+    /// A spec that makes no sense.
+    pub(crate) fn new(spec: Spec, schedule: Schedule) -> anyhow::Result<Self> {
+        let mut lanes: Vec<Lane> = (0..spec.lanes).map(|_| Lane::default()).collect();
+        let mut workload = Workload::new(spec)?;
+        let mut number = 0;
+        while let Some(draft) = workload.next() {
+            if let Some(lane) = lanes.get_mut(draft.lane) {
+                workload.write(&draft, &mut lane.bytes);
+                lane.records.push((lane.bytes.len(), number));
+            }
+            number += 1;
+        }
+        Ok(Self { lanes: Arc::new(lanes), schedule })
+    }
+}
+
+impl Source for Paced {
+    fn open(&self, context: SourceContext) -> BoxFuture<'_, Result<Box<dyn Enumerator>>> {
+        let enumerator = PacedEnumerator { source: self.clone(), runtime: context.runtime };
+        Box::pin(async move { Ok(Box::new(enumerator) as Box<dyn Enumerator>) })
+    }
+}
+
+struct PacedEnumerator {
+    source: Paced,
+    runtime: Handle,
+}
+
+impl Enumerator for PacedEnumerator {
+    fn interval(&self) -> Duration {
+        Duration::from_secs(3600)
+    }
+
+    fn discover(&mut self) -> BoxFuture<'_, Result<Discovery>> {
+        let split =
+            |lane: usize| Split { id: SplitId::new(lane.to_string()), parents: Vec::new(), start: Position::new("0") };
+        let splits = (0..self.source.lanes.len()).map(split).collect();
+        Box::pin(async move { Ok(Discovery { splits, complete: true }) })
+    }
+
+    fn open(&mut self, split: &SplitId, position: &Position) -> Result<Box<dyn Reader>> {
+        let number = |text: &str| {
+            text.parse::<usize>().map_err(|error| Error::source(format!("{text:?} is no number")).caused_by(error))
+        };
+        let (lane, next) = (number(split.as_str())?, number(position.as_str())?);
+        let _entered = self.runtime.enter();
+        let timer = Box::pin(tokio::time::sleep(Duration::ZERO));
+        Ok(Box::new(PacedReader { source: self.source.clone(), lane, next, timer }))
+    }
+}
+
+struct PacedReader {
+    source: Paced,
+    lane: usize,
+    next: usize,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Reader for PacedReader {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<RawBatch>>> {
+        let Some(lane) = self.source.lanes.get(self.lane) else { return Poll::Ready(Ok(None)) };
+        loop {
+            let now = Instant::now();
+            let left = lane.records.get(self.next..).unwrap_or_default();
+            let Some((_, first)) = left.first() else { return Poll::Ready(Ok(None)) };
+            if self.source.schedule.due(*first) <= now {
+                let due = left.iter().take(BATCH).take_while(|(_, number)| self.source.schedule.due(*number) <= now);
+                let batch = batch(lane, self.next, due.count());
+                self.next += batch.len();
+                return Poll::Ready(Ok(Some(batch)));
+            }
+            let wake = self.source.schedule.due(*first).max(now + BEAT);
+            self.timer.as_mut().reset(wake.into());
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+fn batch(lane: &Lane, first: usize, count: usize) -> RawBatch {
+    let end = |index: usize| lane.records.get(index).map_or(0, |(end, _)| *end);
+    let mut start = first.checked_sub(1).map_or(0, end);
+    let mut batch = RawBatch::with_positions(Position::new((first + count).to_string()));
+    for index in first..first + count {
+        batch.push(lane.bytes.get(start..end(index)).unwrap_or_default(), "");
+        start = end(index);
+    }
+    batch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(reader: &mut PacedReader) -> Vec<Vec<u8>> {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut records = Vec::new();
+        loop {
+            match reader.poll_read(&mut context) {
+                Poll::Ready(Ok(Some(batch))) => records.extend(batch.records().map(<[u8]>::to_vec)),
+                Poll::Ready(outcome) => {
+                    assert!(matches!(outcome, Ok(None)));
+                    return records;
+                }
+                Poll::Pending => std::thread::yield_now(),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn every_record_is_delivered_once_and_none_before_it_is_due() {
+        let spec = Spec { lanes: 2, ..Spec::new(5_000, 3) };
+        let source = Paced::new(spec.clone(), Schedule::new(50_000)).unwrap();
+        let mut enumerator = PacedEnumerator { source: source.clone(), runtime: Handle::current() };
+        assert_eq!(enumerator.discover().await.unwrap().splits.len(), 2);
+        let mut read = Vec::new();
+        for lane in ["0", "1"] {
+            let timer = Box::pin(tokio::time::sleep(Duration::ZERO));
+            let lane = lane.parse().unwrap();
+            read.extend(all(&mut PacedReader { source: source.clone(), lane, next: 0, timer }));
+        }
+        assert!(Instant::now() >= source.schedule.due(4_999));
+        let mut expected = Vec::new();
+        let mut workload = Workload::new(spec).unwrap();
+        while let Some(draft) = workload.next() {
+            let mut line = Vec::new();
+            workload.write(&draft, &mut line);
+            expected.push(line);
+        }
+        read.sort();
+        expected.sort();
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn records_are_due_evenly_from_the_first_look() {
+        let schedule = Schedule::new(50_000);
+        assert_eq!(schedule.due(50_000) - schedule.due(0), Duration::from_secs(1));
+        assert_eq!(schedule.due(1) - schedule.due(0), Duration::from_micros(20));
+    }
+}
