@@ -91,6 +91,10 @@ impl Paced {
 }
 
 impl Source for Paced {
+    fn identity(&self) -> String {
+        "paced".to_owned()
+    }
+
     fn open(&self, context: SourceContext) -> BoxFuture<'_, Result<Box<dyn Enumerator>>> {
         let enumerator = PacedEnumerator { source: self.clone(), runtime: context.runtime };
         Box::pin(async move { Ok(Box::new(enumerator) as Box<dyn Enumerator>) })
