@@ -7,6 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use fail::fail_point;
 use timely::WorkerConfig;
 use timely::communication::Allocator;
 use timely::worker::Worker;
@@ -76,14 +77,7 @@ impl Attempt<'_> {
     /// Runs the job once, from the last committed epoch to its end.
     pub(super) fn run(&self) -> Result<Summary> {
         let plan = self.plan()?;
-        let fresh = !self.config.state.exists();
-        let prepared = self.prepare(&plan).inspect_err(|_| {
-            if fresh {
-                // A job that could not start leaves no trace. Nothing but this attempt has ever been in the folder.
-                let _ = std::fs::remove_dir_all(&self.config.state);
-            }
-        })?;
-        let Prepared { context, store, runtime, committers, commits, messages } = prepared;
+        let Prepared { context, store, runtime, committers, commits, messages } = self.prepare(&plan)?;
         self.drive(&context, &store, committers, commits, messages)?;
         runtime.shutdown_timeout(Duration::from_secs(1));
         self.progress.store(context.clock.committed() >= context.first_epoch, Ordering::SeqCst);
@@ -101,23 +95,30 @@ impl Attempt<'_> {
     fn prepare(&self, plan: &Plan) -> Result<Prepared> {
         let identity = Identity { job: self.config.name.clone(), key_groups: self.config.key_groups };
         let (store, recovered) = Store::open(&self.config.state, &identity)?;
+        fail_point!("recover::before-sources");
+        let store = Arc::new(store);
+        // The lock is held until after that: another process may be waiting to make the folder its own.
+        self.prepare_with(plan, &store, &recovered).inspect_err(|_| store.take_back())
+    }
+
+    fn prepare_with(&self, plan: &Plan, store: &Arc<Store>, recovered: &Recovered) -> Result<Prepared> {
         let groups = KeyGroups::new(recovered.key_groups)?;
         groups.check_workers(self.config.workers)?;
         store.register_steps(&plan.steps, self.config.allow_dropped_state)?;
         let runtime = tokio_runtime()?;
-        let (hubs, sources) = self.open_sources(plan, &store, &recovered, groups, &runtime)?;
+        let (hubs, sources) = self.open_sources(plan, store, recovered, groups, &runtime)?;
         let (commits, messages) = channel();
-        let store = Arc::new(store);
-        let running = Running { store: Arc::clone(&store), hubs, commits: commits.clone() };
-        let context = Arc::new(JobContext::new(self.settled(groups, &recovered), Some(running)));
-        let committers = recover_sinks(plan, &context, &recovered, &store)?;
+        let running = Running { store: Arc::clone(store), hubs, commits: commits.clone() };
+        let context = Arc::new(JobContext::new(self.settled(groups, recovered), Some(running)));
+        fail_point!("recover::before-sinks");
+        let committers = recover_sinks(plan, &context, recovered, store)?;
         for OpenSource { step, enumerator, known } in sources {
             let hub = context.running.as_ref().and_then(|running| running.hubs.get(&step)).map(Arc::clone);
             if let Some(hub) = hub {
                 runtime.spawn(hub.run(Arc::clone(&context), enumerator, known));
             }
         }
-        Ok(Prepared { context, store, runtime, committers, commits, messages })
+        Ok(Prepared { context, store: Arc::clone(store), runtime, committers, commits, messages })
     }
 
     fn settled(&self, groups: KeyGroups, recovered: &Recovered) -> Settled {
@@ -187,7 +188,8 @@ impl Attempt<'_> {
         Ok((hubs, sources))
     }
 
-    /// Runs the threads of the job until all are done.
+    /// Runs the threads of the job until all are done, or until a stop has taken too long: then threads that are stuck in
+    /// a sink or on a disk are left to the end of the process, and the job has failed.
     fn drive(
         &self,
         context: &Arc<JobContext>,
@@ -198,33 +200,76 @@ impl Attempt<'_> {
     ) -> Result<()> {
         let (fold, folds) = channel();
         let commit = CommitThread::new(context, store, committers, self.on_commit.clone(), fold)?;
-        let (done, beat_done) = channel();
-        thread::scope(|scope| {
-            named(scope, "commit", move || fail_with(context, "commit", move || commit.run(&messages)))?;
-            named(scope, "fold", move || fail_with(context, "fold", move || fold_loop(store, &folds)))?;
-            named(scope, "beat", move || beat::run(context, self.config, self.stop, &beat_done))?;
-            self.run_workers(context);
+        let folding = Arc::clone(store);
+        let (workers, program) = (self.config.workers, Arc::clone(self.program));
+        let mut threads = Threads::new(context);
+        threads.start("commit", move |_| commit.run(&messages))?;
+        threads.start("fold", move |_| fold_loop(&folding, &folds))?;
+        threads.start("workers", move |context| {
+            run_workers(workers, context, program);
             // The commit thread is gone only where the job has failed.
             let _ = commits.send(CommitMessage::Finish);
-            drop(done);
             Ok(())
-        })
+        })?;
+        threads.beat(self.config, self.stop);
+        Ok(())
+    }
+}
+
+/// The threads of a running job.
+struct Threads<'a> {
+    context: &'a Arc<JobContext>,
+    started: Vec<thread::JoinHandle<()>>,
+    /// Each thread holds one end: when all are gone, so are the threads.
+    alive: mpsc::Sender<()>,
+    ended: mpsc::Receiver<()>,
+}
+
+impl<'a> Threads<'a> {
+    fn new(context: &'a Arc<JobContext>) -> Self {
+        let (alive, ended) = channel();
+        Self { context, started: Vec::new(), alive, ended }
     }
 
-    fn run_workers(&self, context: &Arc<JobContext>) {
-        let (shared, program) = (Arc::clone(context), Arc::clone(self.program));
-        let config = timely::Config::process(self.config.workers);
-        let guards = timely::execute(config, move |worker| worker::run(worker, &shared, &program));
-        match guards {
-            Ok(guards) => {
-                for outcome in guards.join() {
-                    if let Err(message) = outcome {
-                        context.fail(Error::internal(format!("a worker died: {message}")));
-                    }
+    /// Starts a thread whose error or panic fails the job.
+    fn start<F>(&mut self, name: &'static str, body: F) -> Result<()>
+    where
+        F: FnOnce(&Arc<JobContext>) -> Result<()> + Send + 'static,
+    {
+        let (context, alive) = (Arc::clone(self.context), self.alive.clone());
+        let thread = thread::Builder::new().name(format!("shardflow-{name}")).spawn(move || {
+            fail_with(&context, name, || body(&context));
+            drop(alive);
+        });
+        let failed = |error| Error::internal(format!("could not start the {name} thread")).caused_by(error);
+        self.started.push(thread.map_err(failed)?);
+        Ok(())
+    }
+
+    /// Beats until the threads have ended, and sees them go: what they held is free then.
+    fn beat(self, config: &JobConfig, stop: &[Shutdown]) {
+        drop(self.alive);
+        if beat::run(self.context, config, stop, &self.ended) {
+            for thread in self.started {
+                // It has caught its own panics.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+fn run_workers(workers: usize, context: &Arc<JobContext>, program: Program) {
+    let shared = Arc::clone(context);
+    let config = timely::Config::process(workers);
+    match timely::execute(config, move |worker| worker::run(worker, &shared, &program)) {
+        Ok(guards) => {
+            for outcome in guards.join() {
+                if let Err(message) = outcome {
+                    context.fail(Error::internal(format!("a worker died: {message}")));
                 }
             }
-            Err(message) => context.fail(Error::internal(format!("could not start the workers: {message}"))),
         }
+        Err(message) => context.fail(Error::internal(format!("could not start the workers: {message}"))),
     }
 }
 
@@ -236,16 +281,6 @@ fn tokio_runtime() -> Result<Runtime> {
         .enable_all()
         .build()
         .map_err(|error| Error::internal("could not start the I/O runtime").caused_by(error))
-}
-
-fn named<'scope, F>(scope: &'scope thread::Scope<'scope, '_>, name: &str, body: F) -> Result<()>
-where
-    F: FnOnce() + Send + 'scope,
-{
-    let spawned = thread::Builder::new().name(format!("shardflow-{name}")).spawn_scoped(scope, body);
-    spawned
-        .map(|_handle| ())
-        .map_err(|error| Error::internal(format!("could not start the {name} thread")).caused_by(error))
 }
 
 /// Runs a thread's body; an error or a panic fails the job.
@@ -304,10 +339,12 @@ fn recover_sinks(
         let named = |error: Error| error.in_step(step.as_str());
         let mut committer = open(&context.sink_context(step)).map_err(named)?;
         committer.recover(permit.as_ref(), handles).map_err(named)?;
+        fail_point!("recover::after-sink");
         committers.insert(step.clone(), committer);
     }
     if let Some(committed) = recovered.committed {
         store.acknowledge(committed)?;
     }
+    fail_point!("recover::after-acknowledge");
     Ok(committers)
 }

@@ -13,6 +13,10 @@ use crate::operators::epoch_clock::EpochClock;
 /// How often at least to look whether the job was asked to stop. Keeps SIGTERM prompt with epochs of minutes.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How long threads may take to end once a stop has taken too long. All of them look more often than that whether the job has
+/// failed; one that does not come back by then is stuck.
+const STUCK: Duration = Duration::from_secs(1);
+
 /// When the beat after `last` is due, seen from `now`. Beats that were missed are skipped: two beats at once would only
 /// make an empty epoch.
 #[must_use]
@@ -21,16 +25,16 @@ fn next_beat(last: Instant, now: Instant, length: Duration) -> Instant {
     if due <= now { now + length } else { due }
 }
 
-/// Beats until `done` says or its sender is gone.
-pub(super) fn run(context: &Arc<JobContext>, config: &JobConfig, stop: &[Shutdown], done: &Receiver<()>) {
+/// Beats until all senders of `ended` are gone; `false`: until a stop has taken too long and they are still there.
+pub(super) fn run(context: &Arc<JobContext>, config: &JobConfig, stop: &[Shutdown], ended: &Receiver<()>) -> bool {
     let length = config.epoch;
     let mut due = context.now() + length;
     let mut stop_by = None;
     loop {
         let wait = due.saturating_duration_since(context.now()).min(LOOK);
-        match done.recv_timeout(wait) {
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+        match ended.recv_timeout(wait) {
+            Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return true,
         }
         let now = context.now();
         if stop.iter().any(Shutdown::requested) && stop_by.is_none() {
@@ -42,6 +46,9 @@ pub(super) fn run(context: &Arc<JobContext>, config: &JobConfig, stop: &[Shutdow
         if stop_by.is_some_and(|by| now > by) && !context.failed() {
             let message = format!("could not commit the last epoch within {:?}", config.stop_timeout);
             context.fail(Error::new(ErrorKind::Store, message));
+        }
+        if stop_by.is_some_and(|by| now > by + STUCK) {
+            return false;
         }
         if now >= due {
             context.end_epoch(now, EpochClock::beat);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::args::JobArgs;
 use super::attempt::{Attempt, Summary};
@@ -105,6 +105,8 @@ impl Job {
     pub fn run(self, program: impl Fn(&Flow<'_>) + Send + Sync + 'static) -> Result<Summary> {
         let args = self.args.map_or_else(JobArgs::from_env, Ok)?;
         let config = self.config.resolve(&args)?;
+        #[cfg(feature = "failpoints")]
+        super::failpoints::arm()?;
         if let Some(address) = config.metrics {
             super::exporter::serve_metrics(address)?;
         }
@@ -131,7 +133,23 @@ impl Job {
             let Some(backoff) = backoff.filter(|_| !stop.iter().any(Shutdown::requested)) else { return Err(error) };
             failures = failures.saturating_add(1);
             tracing::warn!(%error, failures, ?backoff, "the job failed and starts again");
-            thread::sleep(backoff);
+            wait(backoff, &stop);
+            if stop.iter().any(Shutdown::requested) {
+                return Err(error);
+            }
         }
+    }
+}
+
+/// Sleeps, but not through a request to stop.
+fn wait(backoff: Duration, stop: &[Shutdown]) {
+    const LOOK: Duration = Duration::from_millis(100);
+    let until = Instant::now() + backoff;
+    while !stop.iter().any(Shutdown::requested) {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        thread::sleep(left.min(LOOK));
     }
 }

@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use fail::fail_point;
+
 use super::decision::{self, Witness};
 use super::records::{self, JobFile, Marker};
 use crate::error::{Error, Result};
@@ -19,16 +21,31 @@ const MOST: u64 = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
+    /// The folders that locking it had to make, innermost first.
+    made: Vec<PathBuf>,
 }
 
 impl Folder {
     /// Creates it if it is missing, and locks it for as long as the returned file lives.
     pub(super) fn lock(path: &Path) -> Result<(Self, File)> {
+        let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let made = path.ancestors().take_while(missing).map(Path::to_owned).collect();
+        let folder = Self { path: path.to_owned(), made };
+        fail_point!("open::before-lock");
+        let lock = folder.try_lock();
+        if lock.is_err() {
+            folder.remove_made();
+        }
+        Ok((folder, lock?))
+    }
+
+    fn try_lock(&self) -> Result<File> {
+        let path = &self.path;
         fs::create_dir_all(path).map_err(|error| Error::state("it cannot be created").caused_by(error))?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("LOCK"));
         let lock = lock.map_err(|error| Error::state("its lock file cannot be opened").caused_by(error))?;
         match lock.try_lock() {
-            Ok(()) => Ok((Self { path: path.to_owned() }, lock)),
+            Ok(()) => Ok(lock),
             Err(TryLockError::WouldBlock) => Err(Error::state("another process uses it")),
             Err(TryLockError::Error(error)) => Err(Error::state("it cannot be locked").caused_by(error)),
         }
@@ -43,18 +60,43 @@ impl Folder {
         self.path.join("db-unfinished")
     }
 
-    /// Checks whose folder it is, and makes it `job`'s where it is nobody's.
-    pub(super) fn claim(&self, job: &str) -> Result<()> {
+    /// Removes the folders that were made, as far as they are empty.
+    fn remove_made(&self) {
+        for folder in &self.made {
+            if fs::remove_dir(folder).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Removes everything that a start puts into a folder which was nobody's. Only for the one that holds the lock and has
+    /// just claimed it. Best effort: it is called where something else has failed, and that is what is reported.
+    pub(super) fn take_back(&self) {
+        let _ = fs::remove_dir_all(self.database());
+        let _ = fs::remove_dir_all(self.unfinished());
+        for name in ["committed", "committed-unfinished", "job", "job-unfinished", "LOCK"] {
+            let _ = fs::remove_file(self.path.join(name));
+        }
+        self.remove_made();
+    }
+
+    /// Checks whose folder it is, and makes it `job`'s where it is nobody's: then it gives `true`.
+    pub(super) fn claim(&self, job: &str) -> Result<bool> {
         if let Some(bytes) = self.read("job")? {
             let found: JobFile = records::unseal(Kind::Job, &bytes)?;
-            return decision::is_ours(&found.job, job);
+            return decision::is_ours(&found.job, job).map(|()| false);
         }
         if self.database().exists() || self.path.join("committed").exists() {
             return Err(Error::state("its file \"job\" is missing, though it is in use"));
         }
         let sealed = records::seal(Kind::Job, &JobFile { job: job.to_owned() })?;
-        self.replace("job", &sealed)
-            .map_err(|error| Error::state("its file \"job\" cannot be written").caused_by(error))
+        match self.replace("job", &sealed) {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                self.take_back();
+                Err(Error::state("its file \"job\" cannot be written").caused_by(error))
+            }
+        }
     }
 
     pub(super) fn witness(&self) -> Result<Witness> {
@@ -100,6 +142,7 @@ impl Folder {
         let mut file = File::create(&fresh)?;
         file.write_all(bytes)?;
         file.sync_all()?;
+        fail_point!("open::before-replace");
         fs::rename(&fresh, self.path.join(name))?;
         self.sync()
     }

@@ -8,7 +8,7 @@ use fail::fail_point;
 use rocksdb::{DB, Range, WriteBatch, WriteOptions};
 
 use super::decision;
-use super::files::MarkerFile;
+use super::files::{Folder, MarkerFile};
 use super::layout;
 use super::records::{self, EpochRecord, Folded, LogEntry, StepInfo, StepRecord};
 use super::tuning::Tuning;
@@ -85,6 +85,8 @@ pub struct Store {
     /// Held for writing while the base changes, for reading while it is restored from.
     pub(super) base: RwLock<()>,
     pub(super) tuning: Tuning,
+    /// The folder, where it was nobody's before this start.
+    new: Option<Folder>,
     _lock: File,
 }
 
@@ -112,8 +114,8 @@ pub(super) fn broken(what: impl Into<String>, error: rocksdb::Error) -> Error {
 }
 
 impl Store {
-    pub(super) fn new(db: DB, inner: Inner, tuning: Tuning, lock: File) -> Self {
-        Self { db, inner: Mutex::new(inner), base: RwLock::new(()), tuning, _lock: lock }
+    pub(super) fn new(db: DB, inner: Inner, tuning: Tuning, new: Option<Folder>, lock: File) -> Self {
+        Self { db, inner: Mutex::new(inner), base: RwLock::new(()), tuning, new, _lock: lock }
     }
 
     pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -195,9 +197,19 @@ impl Store {
         for id in dropped {
             writes.delete_range(layout::base_prefix(id, 0), layout::base_prefix(id, u32::MAX));
         }
+        fail_point!("store::before-steps");
         self.db.write_opt(writes, &durable()).map_err(|error| broken("could not register the steps", error))?;
+        fail_point!("store::after-steps");
         inner.steps = plan;
         Ok(())
+    }
+
+    /// Leaves no trace of a job's first start that came to nothing. Does nothing where the folder was in use before. The
+    /// store is of no use afterwards.
+    pub(crate) fn take_back(&self) {
+        if let Some(folder) = &self.new {
+            folder.take_back();
+        }
     }
 
     /// Sizes, for the metrics.
