@@ -334,7 +334,6 @@ mod tests {
             (&["--source", "file:in", "--out", "in/o", "--state", "s"], "--out must not be inside"),
             (&["--source", "file:in", "--out", "s/o", "--state", "s"], "--out must not be inside --state"),
             (&["--source", "file:in", "--out", "o", "--state", "o/late"], "--state must not be inside"),
-            (&["--source", "file:in", "--out", "", "--state", "s"], "--out \"\""),
             (&["--source", "file:in", "--out", "o", "--state", "in"], "--state must not be inside"),
             (&["--source", "file:in", "--out", "o", "--state", "s", "--start", "latest"], "--start goes with"),
             (&["--source", "file:in", "--out", "o", "--state", "s", "--endpoint", "http://h"], "--endpoint goes with"),

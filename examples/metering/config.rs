@@ -99,9 +99,6 @@ impl RunConfig {
         if plain(&self.out) == plain(&self.state) {
             return Err("--out and --state must be separate folders".to_owned());
         }
-        if self.out.as_os_str().is_empty() {
-            return Err("--out \"\" names no folder".to_owned());
-        }
         if inside(&self.out, &self.state) {
             return Err("--out must not be inside --state: that folder is the job's own".to_owned());
         }
