@@ -164,11 +164,15 @@ fn accept(dir: &Path, states: &BTreeMap<Epoch, Contents>, error: &str) {
 #[test]
 fn any_damage_is_an_error_or_the_last_epoch() {
     let dir = tempdir().unwrap();
-    let folder = dir.path().join("state");
-    let states = build(&folder);
-    let whole = files(&folder);
-    assert!(whole.keys().filter(|name| name.ends_with(".sst")).count() >= 2, "{:?}", whole.keys());
-    assert!(whole.iter().any(|(name, bytes)| name.ends_with(".log") && bytes.len() > 10_000), "{:?}", whole.keys());
+    // RocksDB compacts when it likes: a folder with several files of each kind comes out of most attempts, not of all.
+    let built = (0..50).map(|attempt| dir.path().join(format!("state-{attempt}"))).find_map(|folder| {
+        let states = build(&folder);
+        let whole = files(&folder);
+        let tables = whole.keys().filter(|name| name.ends_with(".sst")).count();
+        let logged = whole.iter().any(|(name, bytes)| name.ends_with(".log") && bytes.len() > 10_000);
+        (tables >= 2 && logged).then_some((folder, states))
+    });
+    let (folder, states) = built.expect("one of fifty folders has two tables and a log");
     assert!(!states[&Epoch::new(LAST)].is_empty());
 
     let mut children: Vec<Child> = (0..CHILDREN).map(|part| spawn(&folder, part)).collect();

@@ -208,7 +208,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("metering: {}", one_line(&format!("{error:#}")));
+            eprintln!("metering: {}", one_line(&whole(&error)));
             ExitCode::from(exit_code(&error))
         }
     }
@@ -242,6 +242,18 @@ fn usage_line(error: &clap::Error) -> String {
         return "expected one of run, generate, demo; see metering --help".to_owned();
     }
     message.to_owned()
+}
+
+/// The error and its causes. The engine's errors name theirs themselves.
+fn whole(error: &anyhow::Error) -> String {
+    let mut parts = Vec::new();
+    for cause in error.chain() {
+        parts.push(cause.to_string());
+        if cause.is::<shardflow::Error>() {
+            break;
+        }
+    }
+    parts.join(": ")
 }
 
 fn one_line(text: &str) -> String {
@@ -322,6 +334,8 @@ mod tests {
         for (args, expected) in [
             (&["--source", "file:in", "--out", "o", "--state", "./o"][..], "--out and --state"),
             (&["--source", "file:in", "--out", "in/o", "--state", "s"], "--out must not be inside"),
+            (&["--source", "file:in", "--out", "s/o", "--state", "s"], "--out must not be inside --state"),
+            (&["--source", "file:in", "--out", "o", "--state", "o/late"], "--state must not be inside"),
             (&["--source", "file:in", "--out", "o", "--state", "in"], "--state must not be inside"),
             (&["--source", "file:in", "--out", "o", "--state", "s", "--start", "latest"], "--start goes with"),
             (&["--source", "file:in", "--out", "o", "--state", "s", "--endpoint", "http://h"], "--endpoint goes with"),
@@ -331,6 +345,14 @@ mod tests {
             let error = args.config().unwrap_err().0;
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn an_error_is_told_once_with_all_its_causes() {
+        let inner = shardflow::Error::state("inner").caused_by(std::io::Error::other("disk"));
+        let error = anyhow::Error::from(shardflow::Error::state("outer").caused_by(inner)).context("doing it");
+        assert_eq!(whole(&error), "doing it: outer: inner: disk");
+        assert_eq!(whole(&anyhow::Error::from(std::io::Error::other("disk")).context("doing it")), "doing it: disk");
     }
 
     #[test]

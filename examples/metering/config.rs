@@ -48,6 +48,9 @@ impl fmt::Display for SourceSpec {
     }
 }
 
+/// The folders below `--out`.
+pub const OUTPUTS: [&str; 3] = ["charges", "late", "rejected"];
+
 /// Everything the job is told. Made from checked arguments.
 #[derive(Debug, Clone)]
 pub struct RunConfig {
@@ -95,6 +98,12 @@ impl RunConfig {
     pub fn check(&self) -> Result<(), String> {
         if plain(&self.out) == plain(&self.state) {
             return Err("--out and --state must be separate folders".to_owned());
+        }
+        if inside(&self.out, &self.state) {
+            return Err("--out must not be inside --state: that folder is the job's own".to_owned());
+        }
+        if OUTPUTS.iter().any(|output| inside(&self.state, &self.out.join(output))) {
+            return Err("--state must not be inside a folder of the output".to_owned());
         }
         let SourceSpec::File(source) = &self.source else { return Ok(()) };
         for (flag, folder) in [("--out", &self.out), ("--state", &self.state)] {

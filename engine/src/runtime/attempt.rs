@@ -6,6 +6,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use fail::fail_point;
 use timely::WorkerConfig;
 use timely::communication::Allocator;
 use timely::worker::Worker;
@@ -94,6 +95,7 @@ impl Attempt<'_> {
             Ok(opened) => opened,
             Err(error) => return refused(error),
         };
+        fail_point!("recover::before-sources");
         let store = Arc::new(store);
         let prepared = self.prepare(&plan, &store, &recovered).and_then(|prepared| {
             let Prepared { context, runtime, committers, commits, messages } = prepared;
@@ -109,9 +111,8 @@ impl Attempt<'_> {
                 End { outcome, progressed, left_behind: Arc::into_inner(store).is_none() }
             }
             Err(error) => {
-                if let Some(store) = Arc::into_inner(store) {
-                    store.abandon();
-                }
+                // Under the lock still: another process may be waiting to make the folder its own.
+                store.take_back();
                 refused(error)
             }
         }
@@ -128,6 +129,7 @@ impl Attempt<'_> {
         let (commits, messages) = channel();
         let running = Running { store: Arc::clone(store), hubs, commits: commits.clone() };
         let context = Arc::new(JobContext::new(self.settled(groups, recovered), Some(running)));
+        fail_point!("recover::before-sinks");
         let committers = recover_sinks(plan, &context, recovered, store)?;
         for OpenSource { step, enumerator, known } in sources {
             let hub = context.running.as_ref().and_then(|running| running.hubs.get(&step)).map(Arc::clone);
@@ -362,10 +364,12 @@ fn recover_sinks(
             committer.recover(permit.as_ref(), handles)?;
             Ok(committer)
         })?;
+        fail_point!("recover::after-sink");
         committers.insert(step.clone(), committer);
     }
     if let Some(committed) = recovered.committed {
         store.acknowledge(committed)?;
     }
+    fail_point!("recover::after-acknowledge");
     Ok(committers)
 }

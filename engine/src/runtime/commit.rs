@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
+use fail::fail_point;
 use hdrhistogram::Histogram;
 
 use crate::error::{Error, Result};
@@ -138,6 +139,7 @@ impl CommitThread {
     /// Tells the sinks that the job has come to its end, and that its writers are gone.
     fn close(&mut self) -> Result<()> {
         for (step, committer) in &mut self.committers {
+            fail_point!("commit::before-close");
             naming_panics(step.as_str(), || committer.close())?;
         }
         Ok(())
@@ -175,23 +177,25 @@ impl CommitThread {
     }
 
     fn make_durable_and_visible(&mut self, through: Epoch, parts: &mut Parts) -> Result<()> {
+        fail_point!("commit::before-flush");
         for (step, flush) in parts.flushes.drain(..) {
             naming_panics(step.as_str(), flush)?;
+            fail_point!("commit::after-flush");
         }
         let changes = std::mem::take(&mut parts.changes);
         let handles =
             parts.staged.iter().flat_map(|(step, staged)| staged.iter().map(|one| (step.clone(), one.clone())));
         let batch = EpochBatch { epoch: through, handles: handles.collect(), changes };
         let bytes: usize = batch.changes.iter().map(|change| change.changelog.len()).sum();
-        fail::fail_point!("commit::before-durable");
+        fail_point!("commit::before-durable");
         let permit = self.store.commit(batch)?;
         self.context.progress.durable.store(through.number(), Ordering::SeqCst);
         self.snapshot.bytes.record(bytes as f64);
-        fail::fail_point!("commit::after-durable");
+        fail_point!("commit::after-durable");
         self.make_visible(&permit, &parts.staged)?;
-        fail::fail_point!("commit::after-visible");
+        fail_point!("commit::after-visible");
         self.store.acknowledge(through)?;
-        fail::fail_point!("commit::after-acknowledge");
+        fail_point!("commit::after-acknowledge");
         // The fold thread is gone only when the job is.
         let _ = self.fold.send(());
         Ok(())
@@ -202,6 +206,7 @@ impl CommitThread {
             let committer = self.committers.get_mut(step);
             let committer = committer.ok_or_else(|| Error::internal(format!("sink \"{step}\" has no committer")))?;
             naming_panics(step.as_str(), || committer.commit(permit, handles))?;
+            fail_point!("commit::after-sink");
         }
         Ok(())
     }

@@ -111,6 +111,8 @@ impl Job {
     pub fn run(self, program: impl Fn(&Flow<'_>) + Send + Sync + 'static) -> Result<Summary> {
         let args = self.args.map_or_else(JobArgs::from_env, Ok)?;
         let config = self.config.resolve(&args)?;
+        #[cfg(feature = "failpoints")]
+        super::failpoints::arm()?;
         if let Some(address) = config.metrics {
             super::exporter::serve_metrics(address)?;
         }

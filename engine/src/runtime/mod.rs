@@ -9,6 +9,8 @@ mod beat;
 mod commit;
 pub mod config;
 mod exporter;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod identity;
 mod job;
 pub mod logging;

@@ -13,8 +13,9 @@ use crate::operators::panic_error;
 /// How often to look whether the job has failed.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How long a failed job waits for its threads. Long enough for a worker to work off what it has in hand.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a failed job waits for its threads. All of them look ten times a second whether it has failed; what a worker has
+/// in hand it works off in far less.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The threads of a start.
 ///

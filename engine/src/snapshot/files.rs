@@ -6,6 +6,8 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use fail::fail_point;
+
 use super::decision::{self, Witness};
 use super::records::{self, JobFile, Marker};
 use crate::error::{Error, Result};
@@ -21,22 +23,27 @@ const MOST: u64 = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    /// Whether this start made it.
-    created: bool,
+    /// The folders that locking it had to make, innermost first.
+    made: Vec<PathBuf>,
 }
 
 impl Folder {
     /// Creates it if it is missing, and locks it for as long as the returned file lives.
     pub(super) fn lock(path: &Path) -> Result<(Self, File)> {
-        let refused = |error: io::Error| Error::state("it cannot be created").caused_by(error);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(refused)?;
+        let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let made = path.ancestors().take_while(missing).map(Path::to_owned).collect();
+        let folder = Self { path: path.to_owned(), made };
+        fail_point!("open::before-lock");
+        let lock = folder.try_lock();
+        if lock.is_err() {
+            folder.remove_made();
         }
-        let created = match fs::create_dir(path) {
-            Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-            Err(error) => return Err(refused(error)),
-        };
+        Ok((folder, lock?))
+    }
+
+    fn try_lock(&self) -> Result<File> {
+        let path = &self.path;
+        fs::create_dir_all(path).map_err(|error| Error::state("it cannot be created").caused_by(error))?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK));
         let lock = lock.map_err(|error| Error::state("its lock file cannot be opened").caused_by(error))?;
         match lock.try_lock() {
@@ -44,21 +51,13 @@ impl Folder {
             Err(TryLockError::WouldBlock) => return Err(Error::state("another process uses it")),
             Err(TryLockError::Error(error)) => return Err(Error::state("it cannot be locked").caused_by(error)),
         }
-        // A start that failed may have removed the folder between our opening of the file and its locking.
+        // A start that came to nothing may have removed the file between our opening and our locking it: what we hold then
+        // keeps nobody out.
         let named = fs::metadata(path.join(LOCK)).and_then(|named| Ok(named.ino() == lock.metadata()?.ino()));
         if !named.unwrap_or(false) {
             return Err(Error::state("another process has just removed it: start again"));
         }
-        Ok((Self { path: path.to_owned(), created }, lock))
-    }
-
-    /// Removes the folder where this start has created it, so that a job that could not start leaves no trace. Only while
-    /// the lock is held.
-    pub(super) fn remove_if_created(&self) {
-        if self.created {
-            // What stays behind is an empty state, which the next start takes.
-            let _ = fs::remove_dir_all(&self.path);
-        }
+        Ok(lock)
     }
 
     pub(super) fn database(&self) -> PathBuf {
@@ -70,18 +69,43 @@ impl Folder {
         self.path.join("db-unfinished")
     }
 
-    /// Checks whose folder it is, and makes it `job`'s where it is nobody's.
-    pub(super) fn claim(&self, job: &str) -> Result<()> {
+    /// Removes the folders that were made, as far as they are empty.
+    fn remove_made(&self) {
+        for folder in &self.made {
+            if fs::remove_dir(folder).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Removes everything that a start puts into a folder which was nobody's. Only for the one that holds the lock and has
+    /// just claimed it. Best effort: it is called where something else has failed, and that is what is reported.
+    pub(super) fn take_back(&self) {
+        let _ = fs::remove_dir_all(self.database());
+        let _ = fs::remove_dir_all(self.unfinished());
+        for name in ["committed", "committed-unfinished", "job", "job-unfinished", LOCK] {
+            let _ = fs::remove_file(self.path.join(name));
+        }
+        self.remove_made();
+    }
+
+    /// Checks whose folder it is, and makes it `job`'s where it is nobody's: then it gives `true`.
+    pub(super) fn claim(&self, job: &str) -> Result<bool> {
         if let Some(bytes) = self.read("job")? {
             let found: JobFile = records::unseal(Kind::Job, &bytes)?;
-            return decision::is_ours(&found.job, job);
+            return decision::is_ours(&found.job, job).map(|()| false);
         }
         if self.database().exists() || self.path.join("committed").exists() {
             return Err(Error::state("its file \"job\" is missing, though it is in use"));
         }
         let sealed = records::seal(Kind::Job, &JobFile { job: job.to_owned() })?;
-        self.replace("job", &sealed)
-            .map_err(|error| Error::state("its file \"job\" cannot be written").caused_by(error))
+        match self.replace("job", &sealed) {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                self.take_back();
+                Err(Error::state("its file \"job\" cannot be written").caused_by(error))
+            }
+        }
     }
 
     pub(super) fn witness(&self) -> Result<Witness> {
@@ -127,6 +151,7 @@ impl Folder {
         let mut file = File::create(&fresh)?;
         file.write_all(bytes)?;
         file.sync_all()?;
+        fail_point!("open::before-replace");
         fs::rename(&fresh, self.path.join(name))?;
         self.sync()
     }

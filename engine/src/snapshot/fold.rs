@@ -40,6 +40,8 @@ impl Store {
     /// # Errors
     /// [`ErrorKind::Store`](crate::ErrorKind::Store) or [`ErrorKind::State`](crate::ErrorKind::State): the disk failed or the snapshot is damaged. State is as it was.
     pub fn fold_if_due(&self) -> Result<FoldReport> {
+        // A short test would come to no fold otherwise.
+        fail_point!("store::fold-at-once", |_| self.fold_all());
         let base = self.base_bytes();
         let due = decision::fold_now(&self.tuning, base, self.inner().chain.iter().map(|record| record.bytes()));
         self.fold(due)
@@ -119,6 +121,7 @@ impl Store {
 
     /// From here on the base stands for these epochs. Durable, because dropping their files is.
     fn finish_fold(&self, epochs: usize, through: Epoch) -> Result<()> {
+        fail_point!("store::before-fold-end");
         let (first, last) = (layout::EPOCHS.0.to_vec(), layout::epoch(through.next()));
         {
             let mut inner = self.inner();
@@ -130,6 +133,7 @@ impl Store {
             inner.folded = folded;
             inner.chain.drain(..epochs);
         }
+        fail_point!("store::after-fold-end");
         // Whole files of deleted changelogs go at once, instead of being compacted away.
         let dropped = self.db.delete_file_in_range(first, layout::changelog(through, u32::MAX));
         dropped.map_err(|error| broken("could not drop folded changelogs", error))

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::path::Path;
 
+use fail::fail_point;
 use rocksdb::{DB, ReadOptions, WriteBatch};
 
 use super::decision;
@@ -52,20 +53,27 @@ fn open(dir: &Path, wanted: &Identity, tuning: &Tuning) -> Result<(Store, Recove
         return Err(Error::config("a job needs at least one key group"));
     }
     let (folder, lock) = Folder::lock(dir)?;
-    match open_locked(&folder, wanted, tuning) {
-        Ok((db, inner, recovered)) => Ok((Store::new(db, inner, *tuning, folder, lock), recovered)),
+    let new = folder.claim(&wanted.job)?;
+    fail_point!("open::after-claim");
+    match open_claimed(&folder, wanted, tuning) {
+        Ok((db, inner, recovered)) => {
+            let made = new.then_some(folder);
+            Ok((Store::new(db, inner, *tuning, made, lock), recovered))
+        }
         Err(error) => {
-            folder.remove_if_created();
+            if new {
+                folder.take_back();
+            }
             Err(error)
         }
     }
 }
 
-fn open_locked(folder: &Folder, wanted: &Identity, tuning: &Tuning) -> Result<(DB, Inner, Recovered)> {
-    folder.claim(&wanted.job)?;
+fn open_claimed(folder: &Folder, wanted: &Identity, tuning: &Tuning) -> Result<(DB, Inner, Recovered)> {
     let witness = folder.witness()?;
     let path = folder.database();
-    if !path.exists() && decision::may_resume(None, &witness, &folder.accepted()).is_ok() {
+    if !path.exists() {
+        decision::may_resume(None, &witness, &folder.accepted())?;
         create(folder, wanted, tuning)?;
     }
     // Opening it for writing throws away what follows a damaged log record, so it is looked at before.
@@ -82,12 +90,15 @@ fn open_locked(folder: &Folder, wanted: &Identity, tuning: &Tuning) -> Result<(D
     if loaded != seen {
         return Err(Error::state("it is damaged, a second look at it showed other contents"));
     }
+    fail_point!("open::before-incarnation");
     let last = loaded.incarnation.max(witness.incarnation());
     loaded.incarnation = Incarnation::new(last.number().saturating_add(1));
     let mut batch = WriteBatch::default();
     batch.put(layout::INCARNATION, records::seal(Kind::Incarnation, &loaded.incarnation)?);
     db.write_opt(batch, &durable()).map_err(unreadable)?;
+    fail_point!("open::after-incarnation");
     let marker = folder.marker(Marker { epoch: committed, incarnation: loaded.incarnation })?;
+    fail_point!("open::after-marker");
 
     let recovered = recovered(&loaded);
     let inner = Inner { chain: loaded.chain, steps: loaded.steps, folded: loaded.folded, marker, failed: false };
@@ -123,8 +134,11 @@ fn create(folder: &Folder, wanted: &Identity, tuning: &Tuning) -> Result<()> {
     let db = DB::open(&tuning.options(true)?, &unfinished).map_err(unreadable)?;
     db.write_opt(batch, &durable()).map_err(unreadable)?;
     drop(db);
+    fail_point!("open::before-create");
     std::fs::rename(&unfinished, folder.database()).map_err(failed)?;
-    folder.sync().map_err(failed)
+    folder.sync().map_err(failed)?;
+    fail_point!("open::after-create");
+    Ok(())
 }
 
 fn unreadable(error: rocksdb::Error) -> Error {

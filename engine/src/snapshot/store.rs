@@ -85,7 +85,8 @@ pub struct Store {
     /// Held for writing while the base changes, for reading while it is restored from.
     pub(super) base: RwLock<()>,
     pub(super) tuning: Tuning,
-    folder: Folder,
+    /// The folder, where it was nobody's before this start.
+    new: Option<Folder>,
     _lock: File,
 }
 
@@ -113,15 +114,8 @@ pub(super) fn broken(what: impl Into<String>, error: rocksdb::Error) -> Error {
 }
 
 impl Store {
-    pub(super) fn new(db: DB, inner: Inner, tuning: Tuning, folder: Folder, lock: File) -> Self {
-        Self { db, inner: Mutex::new(inner), base: RwLock::new(()), tuning, folder, _lock: lock }
-    }
-
-    /// Closes the store of a job that could not start. Where this start created the folder, it is removed.
-    pub fn abandon(self) {
-        let Self { db, inner: _, base: _, tuning: _, folder, _lock } = self;
-        drop(db);
-        folder.remove_if_created();
+    pub(super) fn new(db: DB, inner: Inner, tuning: Tuning, new: Option<Folder>, lock: File) -> Self {
+        Self { db, inner: Mutex::new(inner), base: RwLock::new(()), tuning, new, _lock: lock }
     }
 
     pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -203,9 +197,19 @@ impl Store {
         for id in dropped {
             writes.delete_range(layout::base_prefix(id, 0), layout::base_prefix(id, u32::MAX));
         }
+        fail_point!("store::before-steps");
         self.db.write_opt(writes, &durable()).map_err(|error| broken("could not register the steps", error))?;
+        fail_point!("store::after-steps");
         inner.steps = plan;
         Ok(())
+    }
+
+    /// Leaves no trace of a job's first start that came to nothing. Does nothing where the folder was in use before. The
+    /// store is of no use afterwards.
+    pub(crate) fn take_back(&self) {
+        if let Some(folder) = &self.new {
+            folder.take_back();
+        }
     }
 
     /// Sizes, for the metrics.

@@ -20,8 +20,7 @@ pub struct Tuning {
 }
 
 /// How the levels of the database are compressed, the youngest first; the last entry is that of all further ones.
-const YOUNG_TO_OLD: [DBCompressionType; 3] =
-    [DBCompressionType::None, DBCompressionType::None, DBCompressionType::Lz4];
+const YOUNG_TO_OLD: [DBCompressionType; 3] = [DBCompressionType::None, DBCompressionType::None, DBCompressionType::Lz4];
 
 impl Default for Tuning {
     fn default() -> Self {

@@ -175,6 +175,7 @@ impl FileCommitter {
         }
         fail_point!("sink-files::after-rename", |_| Err(Error::sink("stopped after renaming")));
         self.move_mark(last)?;
+        fail_point!("sink-files::after-mark", |_| Err(Error::sink("stopped after the mark")));
         self.place.folder.sync()
     }
 
@@ -213,12 +214,15 @@ impl FileCommitter {
                 .folder
                 .remove(&self.place.names.render(Named::Mark { incarnation: *incarnation, epoch: *epoch }))?;
         }
+        fail_point!("sink-files::before-recovery", |_| Err(Error::sink("stopped before recovering")));
         self.settle_all(&due, true)?;
+        fail_point!("sink-files::recovery-settled", |_| Err(Error::sink("stopped before removing")));
         let held = self.publish_held()?;
         let mut removed = 0_usize;
         for id in found.staged.iter().filter(|id| !due.contains_key(id)) {
             self.place.folder.remove(&self.place.names.render(Named::Staged(*id)))?;
             removed = removed.saturating_add(1);
+            fail_point!("sink-files::after-remove", |_| Err(Error::sink("stopped after removing")));
         }
         if held.saturating_add(removed) > 0 {
             self.place.folder.sync()?;

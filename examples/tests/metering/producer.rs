@@ -1,6 +1,5 @@
 //! The demo's producer against the embedded Kinesis: what it says it has put, and nothing else, is in the stream, in
 //! order, across a split and a merge.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test a panic is the report")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
