@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_kinesis::config::{Credentials, SharedCredentialsProvider};
-use shardflow::source::{Enumerator, KnownSplits, Position, Source, SourceContext};
+use shardflow::source::{Enumerator, KnownSplits, Position, Source, SourceContext, SplitRecord, SplitStatus};
 use shardflow::vocabulary::{SplitId, StepName};
 use shardflow::{ErrorKind, Result};
 use shardflow_sources::Kinesis;
@@ -204,6 +204,46 @@ async fn throttles_faults_resets_and_cut_answers_lose_and_double_nothing() {
     let renewed = &asked.get(10).unwrap();
     assert_eq!(renewed.0, "getsharditerator");
     assert!(renewed.1.contains("AFTER_SEQUENCE_NUMBER") && renewed.1.contains(r#""2""#), "{}", renewed.1);
+}
+
+/// Opens the source as a start does that goes on after record 5 of shard `s`, and reads that shard.
+async fn go_on_after_5(server: &Scripted) -> Result<Vec<String>> {
+    let position = Position::new("after:5");
+    let record = SplitRecord { parents: Vec::new(), position: position.clone(), status: SplitStatus::Reading };
+    let context = SourceContext {
+        job: "test".to_owned(),
+        step: StepName::new("usage"),
+        runtime: tokio::runtime::Handle::current(),
+        known: KnownSplits::from([(SplitId::new("s"), record)]),
+        first_start: false,
+    };
+    let mut enumerator = server.source().open(context).await?;
+    enumerator.discover().await?;
+    let mut reader = enumerator.open(&SplitId::new("s"), &position)?;
+    let mut records = Vec::new();
+    while let Some(batch) = poll_fn(|cx| reader.poll_read(cx)).await? {
+        records.extend((0..batch.len()).map(|index| batch.position(index)));
+    }
+    Ok(records)
+}
+
+#[tokio::test]
+async fn a_later_start_asks_for_the_last_record_itself_and_hands_over_only_what_follows() {
+    let listed = r#"{"Shards":[{"ShardId":"s","HashKeyRange":{"StartingHashKey":"0","EndingHashKey":"1"},"SequenceNumberRange":{"StartingSequenceNumber":"1"}}]}"#;
+    let record = |n: u8| format!(r#"{{"SequenceNumber":"{n}","Data":"MQ==","PartitionKey":"k"}}"#);
+    let records = format!(r#"{{"Records":[{},{}],"MillisBehindLatest":0}}"#, record(5), record(6));
+    let server = Scripted::start(vec![ok(ACTIVE), ok(listed), ok(r#"{"ShardIterator":"i1"}"#), ok(&records)]).await;
+    assert_eq!(go_on_after_5(&server).await.unwrap(), ["6"]);
+    let asked = server.asked.lock().unwrap();
+    let iterator = &asked.get(2).unwrap().1;
+    assert!(iterator.contains(r#""AT_SEQUENCE_NUMBER""#) && iterator.contains(r#""5""#), "{iterator}");
+}
+
+#[tokio::test]
+async fn a_shard_that_expired_while_the_job_was_down_has_ended() {
+    let gone = || Answer::Error(400, "ResourceNotFoundException");
+    let server = Scripted::start(vec![ok(ACTIVE), ok(r#"{"Shards":[]}"#), gone()]).await;
+    assert!(go_on_after_5(&server).await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ fn positions_of_another_input_are_refused_before_anything_is_read_unless_that_is
     first.close();
     // A split of the same name, with more in it: taken for the first, it would count as read.
     second.push("split", &[1, 2, 3]);
+    second.close();
     let state = tempfile::tempdir().unwrap();
     start(job(state.path()), "records", &first).join().unwrap();
 
