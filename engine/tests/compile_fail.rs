@@ -1,7 +1,7 @@
 //! The errors that a user meets at compile time are part of the product: short, and saying what to do.
 //!
 //! trybuild checks each `compile_fail/*.rs` in a workspace of its own, in the profile `dev` and in `target/tests`. There every
-//! dependency is checked once more (about a minute, the first time), which is bearable; RocksDB's C++ would be *compiled* once
+//! dependency is checked once more (two CPU-minutes, the first time), which is bearable; RocksDB's C++ would be *compiled* once
 //! more, by its build script, which is not. Nothing is ever linked there, so the build script is told that the library
 //! exists already. It reads that from the environment, and only a new process can be given another environment.
 //!
