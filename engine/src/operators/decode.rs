@@ -34,7 +34,7 @@ pub(crate) fn decode<'scope, D: Decoder>(
     let mut rejects = OutputBuilder::<_, CapacityContainerBuilder<Vec<_>>>::from(rejects);
     builder.set_notify_for(0, FrontierInterest::Never);
     let context = Arc::clone(context);
-    let name = format!("decode after \"{step}\"");
+    let name = format!("decode after {step}");
     let metrics = StepMetrics::register(step);
     let rejected_count = SetAsideMetrics::register(step).rejected;
     builder.build(move |_capabilities| {

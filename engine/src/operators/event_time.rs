@@ -62,7 +62,7 @@ pub(crate) fn event_time<'scope, T: 'static>(
         let mut operator = hub.zip(data_capability.zip(control_capability)).map(|(hub, held)| {
             EventTimeOperator::new(&context, &source, worker, hub, held, (data, control), extract, lag)
         });
-        let name = format!("event_time after \"{source}\"");
+        let name = format!("event_time after {source}");
         move |frontiers| {
             let Some(operator) = &mut operator else { return };
             guarded(&context, &name, || {

@@ -166,7 +166,9 @@ impl Reader for FeedReader {
 
 struct CollectedState<T> {
     visible: Vec<T>,
-    committed: BTreeSet<(Epoch, u32)>,
+    /// Numbers each prepared batch, over all steps and jobs that share the sink: what a handle is known by.
+    prepared: u64,
+    committed: BTreeSet<u64>,
 }
 
 /// A sink in memory: shows what was committed, exactly once, also over restarts of the job in one process.
@@ -179,7 +181,13 @@ impl<T: Record> Collected<T> {
     /// Nothing yet.
     #[must_use]
     pub fn new() -> Self {
-        Self { state: Arc::new(Mutex::new(CollectedState { visible: Vec::new(), committed: BTreeSet::new() })) }
+        Self {
+            state: Arc::new(Mutex::new(CollectedState {
+                visible: Vec::new(),
+                prepared: 0,
+                committed: BTreeSet::new(),
+            })),
+        }
     }
 
     /// What has been committed, in the order of epochs and workers.
@@ -201,11 +209,12 @@ impl<T: Record> Sink<T> for Collected<T> {
     }
 
     fn writer(&self, _context: &SinkContext, _worker: usize) -> Result<Box<dyn SinkWriter<T>>> {
-        Ok(Box::new(Collecting { staged: Vec::new() }))
+        Ok(Box::new(Collecting { state: Arc::clone(&self.state), staged: Vec::new() }))
     }
 }
 
 struct Collecting<T> {
+    state: Arc<Mutex<CollectedState<T>>>,
     staged: Vec<T>,
 }
 
@@ -219,8 +228,13 @@ impl<T: Record> SinkWriter<T> for Collecting<T> {
         if self.staged.is_empty() {
             return Ok(None);
         }
+        let number = {
+            let mut state = lock(&self.state);
+            state.prepared = state.prepared.saturating_add(1);
+            state.prepared
+        };
         let mut handle = Vec::new();
-        codec::encode_into(&std::mem::take(&mut self.staged), &mut handle)?;
+        codec::encode_into(&(number, std::mem::take(&mut self.staged)), &mut handle)?;
         Ok(Some(Prepared { handle, flush: None }))
     }
 }
@@ -233,8 +247,9 @@ impl<T: Record> Committer for Collected<T> {
     fn commit(&mut self, _permit: &CommitPermit, handles: &[StagedHandle]) -> Result<()> {
         let mut state = lock(&self.state);
         for handle in handles {
-            if state.committed.insert((handle.epoch, handle.worker)) {
-                state.visible.extend(codec::decode::<Vec<T>>(&handle.handle)?);
+            let (number, records) = codec::decode::<(u64, Vec<T>)>(&handle.handle)?;
+            if state.committed.insert(number) {
+                state.visible.extend(records);
             }
         }
         Ok(())

@@ -15,13 +15,13 @@ use crate::support::{Reading, job, lag, push, reading, run, sorted, start};
 
 /// Where the program panics, and what the error must name.
 const CLOSURES: [(&str, &str); 16] = [
-    ("decode", "step \"decode after \"readings\"\""),
+    ("decode", "step \"decode after readings\""),
     ("reject", "step \"map #1\""),
     ("early map", "step \"map #2\""),
     ("early filter", "step \"filter #3\""),
     ("early flat_map", "step \"flat_map #4\""),
     ("early inspect", "step \"inspect #5\""),
-    ("event_time", "step \"event_time after \"readings\"\""),
+    ("event_time", "step \"event_time after readings\""),
     ("map", "step \"map #6\""),
     ("filter", "step \"filter #7\""),
     ("flat_map", "step \"flat_map #8\""),

@@ -115,7 +115,8 @@ impl<F> FileSink<F> {
     /// Ends a file with the first epoch that closes this long after the file was created.
     ///
     /// Default zero: what an epoch wrote is visible as soon as the epoch is committed. A longer time gives fewer, larger
-    /// files and later results; committed records stay out of sight until then, or until the job ends or starts again.
+    /// files and later results; committed records stay out of sight until then, or until the job ends or starts again. They
+    /// lie in this folder alone: after a crash, start once with the same folder before another is given.
     #[must_use]
     pub fn roll_after(mut self, time: Duration) -> Self {
         self.roll_after = time;
