@@ -227,8 +227,10 @@ impl FileCommitter {
         if held.saturating_add(removed) > 0 {
             self.place.folder.sync()?;
         }
-        let step = self.place.step.as_str();
-        info!(step, committed = due.len(), held, removed, "settled the output of earlier starts");
+        if held.saturating_add(removed).saturating_add(due.len()) > 0 {
+            let step = self.place.step.as_str();
+            info!(step, committed = due.len(), held, removed, "settled the output of earlier starts");
+        }
         Ok(())
     }
 }
