@@ -9,11 +9,11 @@
 //! 3. [`event_time`] stamps each record with its time and its split's watermark. How far time has come for the whole job
 //!    is the least watermark of all splits, and travels in timely's timestamps: `(epoch, event time)`.
 //! 4. [`Stream::key_by`] hashes the key; the [`exchange`] sends the record to the worker that owns its key group.
-//! 5. Stateful steps ([`KeyedStream::dedupe`], [windows](window)) take epochs in order. What they keep lies in typed maps
-//!    ([`state`]) that know what changed.
+//! 5. Stateful steps ([`KeyedStream::dedupe`], [windows](window), [`KeyedStream::process`]) take epochs in order. What they
+//!    keep lies in typed maps ([`state`]) that know what changed.
 //! 6. A [`sink`] stages results out of sight.
 //! 7. When an epoch is over, positions, changes and handles of what was staged go into one durable batch ([`snapshot`]).
-//!    Only then do results become visible, and only then is the epoch free: at most three are open ([`runtime`]).
+//!    Only then do results become visible, and only then is the epoch free: at most three are open, unless the job says more ([`runtime`]).
 //!
 //! After a crash the job goes on from the last batch, with any number of workers.
 //!

@@ -6,7 +6,9 @@
 //! restarted job waits for an idle split as for any other, until it is found idle again.
 
 mod board;
+mod fruitless;
 mod split_clock;
 
 pub use board::WatermarkBoard;
+pub use fruitless::Fruitless;
 pub use split_clock::{Lag, SplitClock};

@@ -25,7 +25,8 @@ impl Lag {
     }
 
     /// A split that has nothing to read for this long stops holding time back. Its next record counts again, but may
-    /// be late. Time in which the engine itself does not read (backpressure) does not count, and neither does time in
+    /// be late. A split that is read to its end again and again while all its records are rejected or filtered out before
+    /// they have event time counts as one that has nothing to read. Time in which the engine itself does not read (backpressure) does not count, and neither does time in
     /// which the source cannot say that it has read everything
     /// ([`Reader::caught_up`](crate::source::Reader::caught_up)).
     #[must_use]

@@ -24,8 +24,9 @@ impl<'scope, K: Key, T: Record> KeyedStream<'scope, K, T> {
     /// time, and its split's watermark has not passed that one's event time plus `horizon`. State: about 31 bytes an id in
     /// memory, until the watermark has passed its event time plus `horizon`.
     ///
-    /// Of an id that is accepted again while it is remembered, only the later event time is remembered from then on. That
-    /// can only happen with a `horizon` shorter than the event-time lag: choose a longer one.
+    /// Of an id that is accepted again while it is remembered, only the later event time is remembered from then on: a third
+    /// record, near the first one, passes. It takes a `horizon` shorter than the event-time lag, or a gap in the split's
+    /// time that is longer than the horizon; in the latter case that third record is later than any other.
     ///
     /// The horizon may change between starts. A longer one remembers from then on: what a shorter one had forgotten stays
     /// forgotten.
@@ -35,13 +36,7 @@ impl<'scope, K: Key, T: Record> KeyedStream<'scope, K, T> {
         let write_id = move |record: &T, bytes: &mut Vec<u8>| codec::encode_into(&id(record), bytes);
         let dedupe = Dedupe { name: step.clone(), id: Box::new(write_id), horizon, routing: self.routing };
         let built = operators::dedupe(&inner.context, inner.scope.index(), self.stream, dedupe);
-        let stream = match inner.built(&step, built) {
-            Some((first, _nothing, control)) => {
-                inner.add_control(control);
-                first
-            }
-            None => operators::nothing(inner.scope),
-        };
+        let (stream, _nothing) = inner.stateful(&step, built);
         Self { inner: self.inner, stream, routing: Routing::Done }
     }
 
@@ -56,13 +51,7 @@ impl<'scope, K: Key, T: Record> KeyedStream<'scope, K, T> {
         let step = inner.register(name, "process");
         let process = ProcessStep { name: step.clone(), logic, routing: self.routing };
         let built = operators::process(&inner.context, inner.scope.index(), self.stream, process);
-        let stream = match inner.built(&step, built) {
-            Some((results, _nothing, control)) => {
-                inner.add_control(control);
-                results
-            }
-            None => operators::nothing(inner.scope),
-        };
+        let (stream, _nothing) = inner.stateful(&step, built);
         Stream { inner: self.inner, stream }
     }
 }

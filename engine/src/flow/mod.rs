@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::operators::context::{JobContext, OpenCommitter, lock};
 use crate::operators::control::Control;
 use crate::operators::hub::SourceHub;
-use crate::operators::{self, Flowing, Time, Unpack};
+use crate::operators::{self, Flowing, Outputs, Time, Unpack};
 use crate::sink::Sink;
 use crate::snapshot::StepInfo;
 use crate::source::Source;
@@ -122,6 +122,21 @@ impl<'scope> Inner<'scope> {
     /// The result of building a step, where it could be built.
     fn built<T>(&self, step: &StepName, result: Result<T>) -> Option<T> {
         result.map_err(|error| self.refuse(error.in_step(step.as_str()))).ok()
+    }
+
+    /// The streams of a stateful step, its results and side results. Where it could not be built, nothing comes on them.
+    fn stateful<O: 'static, S: 'static>(
+        &self,
+        step: &StepName,
+        built: Result<Outputs<'scope, O, S>>,
+    ) -> (Flowing<'scope, O>, Flowing<'scope, S>) {
+        match self.built(step, built) {
+            Some((results, sides, control)) => {
+                self.add_control(control);
+                (results, sides)
+            }
+            None => (operators::nothing(self.scope), operators::nothing(self.scope)),
+        }
     }
 
     /// Ends a stream in a sink.

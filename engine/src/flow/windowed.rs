@@ -140,16 +140,7 @@ impl<'scope, K: Key, T: Record> OnTime<'scope, K, T> {
             let window = WindowStep { name: step.clone(), spec, fold, routing };
             operators::window(&inner.context, inner.scope.index(), stream, window)
         });
-        let (results, late) = match built {
-            Ok((results, late, control)) => {
-                inner.add_control(control);
-                (results, late)
-            }
-            Err(error) => {
-                inner.refuse(error.in_step(step.as_str()));
-                (operators::nothing(inner.scope), operators::nothing(inner.scope))
-            }
-        };
+        let (results, late) = inner.stateful(&step, built);
         take_late(Stream { inner: Rc::clone(&inner), stream: late });
         Stream { inner, stream: results }
     }

@@ -49,7 +49,8 @@ pub(crate) fn decode<'scope, D: Decoder>(
                             metrics.batch(batch.len(), good.len());
                             if !bad.is_empty() {
                                 rejected_count.increment(bad.len() as u64);
-                                rejected = Some(SplitMessage::Records { split: Arc::clone(split), batch: bad });
+                                let split = Arc::clone(split);
+                                rejected = Some(SplitMessage::Records { split, at_end: false, batch: bad });
                             }
                             good
                         });

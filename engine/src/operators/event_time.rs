@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
@@ -21,10 +20,9 @@ use super::hub::SourceHub;
 use super::source::{SPLITS, SPLITS_GROUP};
 use super::{Flowing, Port, SplitMessage, Time};
 use crate::error::Result;
-use crate::event_time::{Lag, SplitClock};
+use crate::event_time::{Fruitless, Lag, SplitClock};
 use crate::metrics::SplitMetrics;
 use crate::state::changelog::ChangelogWriter;
-use crate::state::codec;
 use crate::vocabulary::{Epoch, Event, EventTime, SplitId, StepName};
 
 /// Reads a record's event time.
@@ -105,8 +103,8 @@ struct EventTimeOperator<T: 'static> {
     data: OutputBuilder<Time, CapacityContainerBuilder<Vec<Event<T>>>>,
     control: OutputBuilder<Time, CapacityContainerBuilder<Vec<Control>>>,
     clocks: HashMap<Arc<SplitId>, Clocked>,
-    /// Splits that are read without any record coming so far, and since when.
-    passed_over: HashMap<Arc<SplitId>, Instant>,
+    /// Splits that are read to their end without anything coming of it.
+    fruitless: HashMap<Arc<SplitId>, Fruitless>,
     /// The epoch of the last message.
     epoch: Epoch,
     reached: EventTime,
@@ -137,7 +135,7 @@ impl<T: 'static> EventTimeOperator<T> {
             data: OutputBuilder::from(data),
             control: OutputBuilder::from(control),
             clocks: HashMap::new(),
-            passed_over: HashMap::new(),
+            fruitless: HashMap::new(),
             epoch: context.first_epoch,
             reached: EventTime::MIN,
             changes: ChangelogWriter::default(),
@@ -155,8 +153,8 @@ impl<T: 'static> EventTimeOperator<T> {
         }
         for message in messages {
             match message {
-                SplitMessage::Records { split, batch } if batch.is_empty() => self.pass_over(split),
-                SplitMessage::Records { split, batch } => self.stamp(&split, batch),
+                SplitMessage::Records { split, at_end, batch } if batch.is_empty() => self.pass_over(split, at_end),
+                SplitMessage::Records { split, batch, .. } => self.stamp(&split, batch),
                 SplitMessage::Idle { split } => self.set_idle(&split),
                 SplitMessage::Ended { split } => self.end(&split, epoch)?,
                 SplitMessage::Forgotten { split } => {
@@ -174,19 +172,24 @@ impl<T: 'static> EventTimeOperator<T> {
         self.hub.board().idle(split);
     }
 
-    /// Takes in that a split was read and nothing of it has come so far: all was rejected or filtered out. A split of which
-    /// nothing comes for long is as idle as one of which nothing is read, or time would wait for it without end.
-    fn pass_over(&mut self, split: Arc<SplitId>) {
+    /// Takes in that a split was read and nothing of it has come so far: all was rejected or filtered out. A split that is
+    /// read to its end again and again without anything coming of it is as idle as one of which nothing is read, or time
+    /// would wait for it without end.
+    fn pass_over(&mut self, split: Arc<SplitId>, at_end: bool) {
         let Some(limit) = self.lag.idle_limit() else { return };
-        let now = self.context.now();
-        let since = *self.passed_over.entry(Arc::clone(&split)).or_insert(now);
-        if now.saturating_duration_since(since) >= limit {
+        if !at_end {
+            // What it is waited for may lie in what is still to be read.
+            self.fruitless.remove(&split);
+            return;
+        }
+        let fruitless = self.fruitless.entry(Arc::clone(&split)).or_default();
+        if fruitless.becomes_idle(self.context.now(), limit) {
             self.set_idle(&split);
         }
     }
 
     fn stamp(&mut self, split: &Arc<SplitId>, batch: Vec<T>) {
-        self.passed_over.remove(split);
+        self.fruitless.remove(split);
         let clocked = match self.clocks.get_mut(split) {
             Some(clocked) => clocked,
             None => {
@@ -224,11 +227,14 @@ impl<T: 'static> EventTimeOperator<T> {
     }
 
     fn end(&mut self, split: &Arc<SplitId>, epoch: Epoch) -> Result<()> {
-        self.passed_over.remove(split);
+        self.fruitless.remove(split);
         if let Some(clocked) = self.clocks.remove(split) {
             clocked.metrics.ended();
             store(&mut self.changes, split, clocked.clock.watermark())?;
             self.hub.board().advance(split, clocked.clock.watermark());
+        } else if let Some(inherited) = self.hub.board().watermark(split).filter(|at| *at > EventTime::MIN) {
+            // It ended without a record: its children begin where its parents had come.
+            store(&mut self.changes, split, inherited)?;
         }
         self.hub.board().ended(split);
         self.hub.report_ended(split, epoch);
@@ -295,8 +301,5 @@ impl<T: 'static> EventTimeOperator<T> {
 }
 
 fn store(changes: &mut ChangelogWriter, split: &SplitId, watermark: EventTime) -> Result<()> {
-    let mut value = Vec::new();
-    codec::encode_into(&watermark, &mut value)?;
-    changes.put(SPLITS_GROUP, SPLITS, split.as_str().as_bytes(), &value);
-    Ok(())
+    changes.put_encoded(SPLITS_GROUP, SPLITS, split.as_str().as_bytes(), &watermark)
 }

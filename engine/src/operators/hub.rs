@@ -68,8 +68,8 @@ const CHILDREN_INTERVAL: Duration = Duration::from_secs(1);
 /// One source of a process, as its operators see it.
 pub(crate) struct SourceHub {
     step: StepName,
-    /// Which input this is, encoded, where that is still to be stored.
-    new_identity: Option<Vec<u8>>,
+    /// Which input this is, where that is still to be stored.
+    new_identity: Option<String>,
     inboxes: Vec<Mutex<Inbox>>,
     ended: UnboundedSender<Ended>,
     receiver: Mutex<Option<UnboundedReceiver<Ended>>>,
@@ -85,8 +85,8 @@ pub(crate) struct SourceHub {
 
 impl SourceHub {
     /// A hub for `workers` workers, with the watermarks of the last committed epoch. `new_identity`: which input it is,
-    /// encoded, where that is not stored yet.
-    pub(crate) fn new(step: StepName, workers: usize, board: WatermarkBoard, new_identity: Option<Vec<u8>>) -> Self {
+    /// where that is not stored yet.
+    pub(crate) fn new(step: StepName, workers: usize, board: WatermarkBoard, new_identity: Option<String>) -> Self {
         let (ended, receiver) = unbounded_channel();
         Self {
             step,
@@ -102,8 +102,8 @@ impl SourceHub {
         }
     }
 
-    /// Which input this is, encoded, where that is to be stored with the first epoch.
-    pub(crate) fn new_identity(&self) -> Option<&[u8]> {
+    /// Which input this is, where that is to be stored with the first epoch.
+    pub(crate) fn new_identity(&self) -> Option<&str> {
         self.new_identity.as_deref()
     }
 

@@ -43,6 +43,7 @@ pub(crate) use process::{ProcessStep, process};
 pub(crate) use sink::{Unpack, by_value, from_splits, sink};
 pub(crate) use source::{IDENTITY, source};
 pub(crate) use split_message::SplitMessage;
+pub(crate) use stateful::Outputs;
 pub(crate) use stateless::{nothing, per_batch, split, unary};
 pub use window::WindowResult;
 pub(crate) use window::{Fold, WindowStep, window};

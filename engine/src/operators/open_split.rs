@@ -114,6 +114,12 @@ impl OpenSplit {
         Ok(polled)
     }
 
+    /// Whether the last batch was all there is to read for the time being, as far as its reader can tell.
+    pub(super) fn is_at_end(&self) -> bool {
+        let Some(reader) = &self.reader else { return false };
+        reader.millis_behind().map_or_else(|| reader.caught_up(), |behind| behind == 0)
+    }
+
     /// Sets how far it is behind its end, as its reader says.
     pub(super) fn report_behind(&self) {
         if let Some(millis) = self.reader.as_ref().and_then(|reader| reader.millis_behind()) {

@@ -38,15 +38,19 @@ const TIMERS: Table = Table(1);
 ///     type Out = String;
 ///
 ///     fn on_record(&self, _reading: u64, meter: &mut KeyContext<'_, String, EventTime, String>) {
-///         let due = meter.at().plus(minutes(1));
-///         if let Some(before) = meter.set(due) {
+///         let before = meter.remove();
+///         if let Some(before) = before {
 ///             meter.clear_timer(before);
 ///             if before <= meter.at() {
 ///                 // Time has not come so far for all splits, but for this meter it has.
 ///                 meter.emit(format!("{} was silent", meter.key()));
 ///             }
 ///         }
-///         meter.set_timer(due);
+///         // Not back, where a reading comes out of order.
+///         let due = meter.at().plus(minutes(1)).max(before.unwrap_or(EventTime::MIN));
+///         if let Some(due) = meter.set_timer(due) {
+///             meter.set(due);
+///         }
 ///     }
 ///
 ///     fn on_timer(&self, meter: &mut KeyContext<'_, String, EventTime, String>) {
@@ -69,8 +73,8 @@ pub trait KeyedLogic<K, T>: Send + Sync + 'static {
     /// that are due before it: those wait until every split has come so far.
     fn on_record(&self, record: T, key: &mut KeyContext<'_, K, Self::State, Self::Out>);
 
-    /// Takes in that a timer of the key is due: event time has come to [`KeyContext::at`], every record before it has
-    /// been taken.
+    /// Takes in that a timer of the key is due: event time has come to [`KeyContext::at`], and every record before it that
+    /// is not late has been taken.
     fn on_timer(&self, key: &mut KeyContext<'_, K, Self::State, Self::Out>) {
         let _ = key;
     }
@@ -133,16 +137,19 @@ impl<K: Key, S: State, O> KeyContext<'_, K, S, O> {
     }
 
     /// Asks for [`KeyedLogic::on_timer`] when event time has come to `at`; once, however often it is set. A time that has
-    /// passed already ([`KeyContext::watermark`]) becomes the earliest one that has not.
+    /// passed already ([`KeyContext::watermark`]) becomes the earliest one that has not. Gives the time it is set to;
+    /// `None` where that would be the end of time, which never comes.
     ///
-    /// When a bounded input ends, the timers that are set then are due, in order. Those that their `on_timer` sets are due
-    /// too, up to the last of the former; later ones are dropped, so that a timer that sets itself again comes to an end.
-    pub fn set_timer(&mut self, at: EventTime) {
+    /// When a bounded input ends, all timers that are set then are due, in order. So are those that their `on_timer` sets, up
+    /// to the last of the same key's; later ones are dropped, so that a timer that sets itself again comes to an end. How far
+    /// time had come before the end is left to chance, and so is how often such a timer is called after its last record.
+    pub fn set_timer(&mut self, at: EventTime) -> Option<EventTime> {
         let at = at.max(self.floor);
-        // The end of time is never reached; and a timer that fires there has no later moment to set itself to.
-        if at < EventTime::MAX {
-            self.timers.set(at, self.hash, self.group, self.key);
+        if at >= EventTime::MAX {
+            return None;
         }
+        self.timers.set(at, self.hash, self.group, self.key);
+        Some(at)
     }
 
     /// Takes a timer back. Says whether there was one.
@@ -216,13 +223,18 @@ struct ProcessLogic<K, T, L: KeyedLogic<K, T>> {
 }
 
 impl<K: Key, T: Record, L: KeyedLogic<K, T>> ProcessLogic<K, T, L> {
-    /// Calls the logic for every timer through `limit`, also for those that it sets meanwhile.
-    fn fire(&mut self, limit: EventTime, fired: &mut Vec<(EventTime, Vec<Event<L::Out>>)>) {
+    /// Calls the logic for every timer through `limit` that is `wanted`, also for those that it sets meanwhile.
+    fn fire(
+        &mut self,
+        limit: EventTime,
+        wanted: impl Fn(&K, EventTime) -> bool,
+        fired: &mut Vec<(EventTime, Vec<Event<L::Out>>)>,
+    ) {
         // One moment at a time: a timer that is set meanwhile may lie before those that are due already.
         while let Some(next) = self.timers.earliest().filter(|next| *next <= limit) {
             for (at, keys) in self.timers.fire_through(next) {
                 let mut out = Vec::new();
-                for key in keys {
+                for key in keys.into_iter().filter(|key| wanted(key, at)) {
                     let hash = stable_hash(&key, &mut self.scratch);
                     self.logic.on_timer(&mut KeyContext {
                         group: self.context.groups.group_of(hash),
@@ -274,13 +286,12 @@ impl<K: Key, T: Record, L: KeyedLogic<K, T>> EpochLogic for ProcessLogic<K, T, L
         watermark: Option<EventTime>,
         fired: &mut Vec<(EventTime, Vec<Event<L::Out>>)>,
     ) -> Result<()> {
-        match (watermark, self.timers.latest()) {
-            (Some(watermark), _) => self.fire(watermark, fired),
-            (None, Some(latest)) => {
-                self.fire(latest, fired);
-                self.timers.fire_through(EventTime::MAX);
+        match watermark {
+            Some(watermark) => self.fire(watermark, |_, _| true, fired),
+            None => {
+                let last = self.timers.last_of_each();
+                self.fire(EventTime::MAX, |key, at| last.get(key).is_some_and(|last| at <= *last), fired);
             }
-            (None, None) => {}
         }
         Ok(())
     }

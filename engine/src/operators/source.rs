@@ -22,7 +22,6 @@ use super::{Flowing, Port, SplitMessage, Time};
 use crate::error::Result;
 use crate::source::{Forgotten, RawBatch, SplitRecord};
 use crate::state::changelog::{ChangelogWriter, Table};
-use crate::state::codec;
 use crate::vocabulary::{Epoch, KeyGroup, SplitId, StepName};
 
 /// Where split records are stored: they belong to no key, so they all lie in the first key group.
@@ -99,6 +98,8 @@ struct SourceOperator {
     splits: Vec<OpenSplit>,
     /// The split to read first at the next activation, so that none starves.
     turn: usize,
+    /// Which input it is, until that is stored: with the first epoch, so that no position is ever stored without it.
+    identity: Option<String>,
     changes: ChangelogWriter,
     /// Splits to be removed from the snapshot.
     forgetting: Vec<Forgotten>,
@@ -116,13 +117,7 @@ impl SourceOperator {
         (activator, sync): (Activator, SyncActivator),
     ) -> Self {
         let epoch = context.first_epoch;
-        let mut changes = ChangelogWriter::default();
-        if worker == 0
-            && let Some(identity) = hub.new_identity()
-        {
-            // With the first epoch, so no position is ever stored without it.
-            changes.put(SPLITS_GROUP, IDENTITY, &[], identity);
-        }
+        let identity = hub.new_identity().filter(|_| worker == 0).map(str::to_owned);
         let mut operator = Self {
             context,
             step,
@@ -136,7 +131,8 @@ impl SourceOperator {
             epoch,
             splits: Vec::new(),
             turn: 0,
-            changes,
+            identity,
+            changes: ChangelogWriter::default(),
             forgetting: Vec::new(),
             no_more: false,
         };
@@ -258,7 +254,9 @@ impl SourceOperator {
         }
         let message = match split.poll()? {
             Polled::Nothing => return Ok(None),
-            Polled::Batch(batch) => SplitMessage::Records { split: Arc::clone(&split.id), batch },
+            Polled::Batch(batch) => {
+                SplitMessage::Records { split: Arc::clone(&split.id), at_end: split.is_at_end(), batch }
+            }
             Polled::End { children } => {
                 self.hub.announce(&split.id, children);
                 SplitMessage::Ended { split: Arc::clone(&split.id) }
@@ -310,6 +308,9 @@ impl SourceOperator {
 
     /// Hands over the positions that changed in the open epoch.
     fn close_epoch(&mut self) -> Result<()> {
+        if let Some(identity) = self.identity.take() {
+            self.changes.put_encoded(SPLITS_GROUP, IDENTITY, &[], &identity)?;
+        }
         let mut splits = std::mem::take(&mut self.splits);
         for split in &mut splits {
             if std::mem::take(&mut split.changed) {
@@ -326,10 +327,7 @@ impl SourceOperator {
     }
 
     fn store(&mut self, split: &SplitId, record: &SplitRecord) -> Result<()> {
-        let mut value = Vec::new();
-        codec::encode_into(record, &mut value)?;
-        self.changes.put(SPLITS_GROUP, SPLITS, split.as_str().as_bytes(), &value);
-        Ok(())
+        self.changes.put_encoded(SPLITS_GROUP, SPLITS, split.as_str().as_bytes(), record)
     }
 
     fn send_control(&mut self, part: Control) {

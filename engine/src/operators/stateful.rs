@@ -52,7 +52,7 @@ pub(super) struct Made<O, S> {
 }
 
 /// Results, side results and control parts.
-pub(super) type Outputs<'scope, O, S> = (Flowing<'scope, O>, Flowing<'scope, S>, Flowing<'scope, Control>);
+pub(crate) type Outputs<'scope, O, S> = (Flowing<'scope, O>, Flowing<'scope, S>, Flowing<'scope, Control>);
 
 /// Builds a stateful operator. `keyed`: its input came through an exchange, and is in the in-flight account until it is
 /// processed.

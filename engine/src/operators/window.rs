@@ -21,7 +21,8 @@ use crate::window::WindowSpec;
 
 /// Open windows.
 const WINDOWS: Table = Table(0);
-/// Up to where the windows of a key group have been closed.
+/// The greatest end of a closed window of a key group. An end, and not a time with the grace in it: the next start may
+/// have another grace, and must not open again what was emitted.
 const CLOSED: Table = Table(1);
 
 /// A window's result for one key.
@@ -82,7 +83,7 @@ struct WindowLogic<K, T, A, V> {
     spec: WindowSpec,
     fold: Fold<A, T, V>,
     state: WindowState<K, A>,
-    /// Windows whose end plus grace is at or before this have been emitted.
+    /// Windows that end at or before this have been emitted.
     closed: EventTime,
     /// Whether `closed` moved past a window in the open epoch.
     closed_changed: bool,
@@ -137,10 +138,10 @@ impl<K: Key, T: Record, A: State, V: Clone + 'static> WindowLogic<K, T, A, V> {
 
     /// Whether a window takes no records any more, for a record that came when its split was at `watermark`.
     fn is_closed(&self, window: Window, group: KeyGroup, watermark: EventTime) -> bool {
-        self.spec.is_late(window, watermark.max(self.restored(group)))
+        self.spec.is_late(window, watermark) || window.end() <= self.restored(group)
     }
 
-    /// Up to where the last committed epoch had closed the windows of a key group.
+    /// Up to which end the last committed epoch had closed the windows of a key group.
     fn restored(&self, group: KeyGroup) -> EventTime {
         self.restored_closed.get(usize::from(group.number())).copied().unwrap_or(EventTime::MIN)
     }
@@ -185,7 +186,7 @@ impl<K: Key, T: Record, A: State, V: Clone + 'static> EpochLogic for WindowLogic
             None => self.state.fire_all(),
         };
         for (window, entries) in due {
-            self.closed = self.closed.max(window.end().plus(self.spec.grace()));
+            self.closed = self.closed.max(window.end());
             self.closed_changed = true;
             fired.push((window.last(), self.results(window, entries)));
         }
@@ -196,12 +197,9 @@ impl<K: Key, T: Record, A: State, V: Clone + 'static> EpochLogic for WindowLogic
         let mut changes = ChangelogWriter::default();
         self.state.drain_changes(WINDOWS, &mut changes)?;
         if std::mem::take(&mut self.closed_changed) {
-            let mut value = Vec::new();
             for group in self.context.groups.range_of(self.worker, self.context.workers).map(KeyGroup::new) {
-                value.clear();
-                // Groups that came from different workers had been closed to different times: none goes back.
-                codec::encode_into(&self.closed.max(self.restored(group)), &mut value)?;
-                changes.put(group, CLOSED, &[], &value);
+                // Groups that came from different workers had been closed to different ends: none goes back.
+                changes.put_encoded(group, CLOSED, &[], &self.closed.max(self.restored(group)))?;
             }
         }
         self.metrics.entries.set(self.state.len() as f64);

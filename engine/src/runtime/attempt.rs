@@ -14,8 +14,9 @@ use tokio::runtime::Runtime;
 
 use super::beat;
 use super::commit::{CommitThread, OnCommit};
-use super::config::JobConfig;
+use super::config::{JobConfig, Restart};
 use super::identity::check_identity;
+use super::recover::{check_handles, recover_sinks, restore_splits, restore_watermarks};
 use super::shutdown::Shutdown;
 use super::threads::Threads;
 use super::worker::{self, Program};
@@ -26,15 +27,17 @@ use crate::metrics::SnapshotMetrics;
 use crate::operators::context::{JobContext, Plan, Running, Settled, lock};
 use crate::operators::control::CommitMessage;
 use crate::operators::hub::SourceHub;
-use crate::operators::{IDENTITY, event_time_step, naming_panics, panic_error};
-use crate::sink::{CommitPermit, Committer};
+use crate::operators::{event_time_step, naming_panics, panic_error};
+use crate::sink::Committer;
 use crate::snapshot::{Identity, Recovered, Store};
 use crate::source::{Enumerator, KnownSplits, SourceContext};
-use crate::state::codec;
-use crate::vocabulary::{Epoch, EventTime, Incarnation, SplitId, StepName};
+use crate::vocabulary::{Epoch, Incarnation, StepName};
 
 /// How long the sources' tasks may take to end. What they are in the midst of is read again.
 const IO_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a failed job waits for its threads where nothing depends on them: for what a worker has in hand, or a sink.
+const STUCK: Duration = Duration::from_secs(2);
 
 /// How a job came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +72,6 @@ struct OpenSource {
 /// A start with everything open and nothing read.
 struct Prepared {
     context: Arc<JobContext>,
-    runtime: Runtime,
     committers: BTreeMap<StepName, Box<dyn Committer>>,
     commits: mpsc::Sender<CommitMessage>,
     messages: mpsc::Receiver<CommitMessage>,
@@ -97,13 +99,16 @@ impl Attempt<'_> {
         };
         fail_point!("recover::before-sources");
         let store = Arc::new(store);
-        let prepared = self.prepare(&plan, &store, &recovered).and_then(|prepared| {
-            let Prepared { context, runtime, committers, commits, messages } = prepared;
-            self.drive(&context, &store, committers, commits, messages)?;
-            Ok((context, runtime))
+        let prepared = tokio_runtime().and_then(|runtime| match self.prepare(&plan, &store, &recovered, &runtime) {
+            Ok(prepared) => Ok((prepared, runtime)),
+            Err(error) => {
+                runtime.shutdown_timeout(IO_PATIENCE);
+                Err(error)
+            }
         });
         match prepared {
-            Ok((context, runtime)) => {
+            Ok((prepared, runtime)) => {
+                let context = self.drive(&store, prepared);
                 runtime.shutdown_timeout(IO_PATIENCE);
                 let outcome = context.take_failure().map_or_else(|| Ok(summary(&context)), Err);
                 let progressed = context.progress.made.load(Ordering::SeqCst);
@@ -111,21 +116,19 @@ impl Attempt<'_> {
                 End { outcome, progressed, left_behind: Arc::into_inner(store).is_none() }
             }
             Err(error) => {
-                // Under the lock still: another process may be waiting to make the folder its own.
-                store.take_back();
-                refused(error)
+                let left_behind = Arc::into_inner(store).map(Store::take_back).is_none();
+                End { outcome: Err(error), progressed: false, left_behind }
             }
         }
     }
 
     /// Opens the sources and the sinks, in this order: each needs what the one before knows.
-    fn prepare(&self, plan: &Plan, store: &Arc<Store>, recovered: &Recovered) -> Result<Prepared> {
+    fn prepare(&self, plan: &Plan, store: &Arc<Store>, recovered: &Recovered, runtime: &Runtime) -> Result<Prepared> {
         let groups = KeyGroups::new(recovered.key_groups)?;
         groups.check_workers(self.config.workers)?;
         check_handles(plan, recovered)?;
         store.register_steps(&plan.steps, self.config.allow_dropped_state)?;
-        let runtime = tokio_runtime()?;
-        let (hubs, sources) = self.open_sources(plan, store, groups, &runtime)?;
+        let (hubs, sources) = self.open_sources(plan, store, groups, runtime)?;
         let (commits, messages) = channel();
         let running = Running { store: Arc::clone(store), hubs, commits: commits.clone() };
         let context = Arc::new(JobContext::new(self.settled(groups, recovered), Some(running)));
@@ -138,7 +141,7 @@ impl Attempt<'_> {
                 runtime.spawn(supervise(Arc::clone(&context), step, run));
             }
         }
-        Ok(Prepared { context, runtime, committers, commits, messages })
+        Ok(Prepared { context, committers, commits, messages })
     }
 
     fn settled(&self, groups: KeyGroups, recovered: &Recovered) -> Settled {
@@ -192,9 +195,8 @@ impl Attempt<'_> {
         for (step, source) in &plan.sources {
             let (known, stored) = restore_splits(store, step, groups)?;
             let allow = self.config.allow_changed_source;
-            let new_identity = check_identity(stored.as_deref(), source.identity(), allow)
-                .map_err(|error| error.in_step(step.as_str()))?;
-            let new_identity = new_identity.map(|identity| encoded(&identity)).transpose()?;
+            let new_identity =
+                naming_panics(step.as_str(), || check_identity(stored.as_deref(), source.identity(), allow))?;
             let watermarks = restore_watermarks(store, &event_time_step(step), groups)?;
             let context = SourceContext {
                 job: self.config.name.clone(),
@@ -213,8 +215,27 @@ impl Attempt<'_> {
     }
 
     /// Runs the threads of the job until all are done, or until one of them hangs in a job that has failed.
-    fn drive(
+    fn drive(&self, store: &Arc<Store>, prepared: Prepared) -> Arc<JobContext> {
+        let Prepared { context, committers, commits, messages } = prepared;
+        let finish = commits.clone();
+        let mut threads = Threads::new(&context);
+        if let Err(error) = self.spawn(&mut threads, &context, store, committers, commits, messages) {
+            context.fail(error);
+            // The commit thread may wait for workers that were never started. It is gone only where the job has failed.
+            let _ = finish.send(CommitMessage::Finish);
+        }
+        // Where the job is to start again, what a sink or the disk is in the midst of is worth waiting for.
+        let patience = match self.config.restart {
+            Restart::Never => STUCK,
+            Restart::OnFailure { .. } => self.config.stop_timeout,
+        };
+        threads.join(|| if self.stop.iter().any(Shutdown::requested) { STUCK } else { patience });
+        context
+    }
+
+    fn spawn(
         &self,
+        threads: &mut Threads,
         context: &Arc<JobContext>,
         store: &Arc<Store>,
         committers: BTreeMap<StepName, Box<dyn Committer>>,
@@ -224,24 +245,25 @@ impl Attempt<'_> {
         let (fold, folds) = channel();
         let commit = CommitThread::new(context, store, committers, self.on_commit.clone(), fold)?;
         let done = Arc::new(AtomicBool::new(false));
-        let beat_done = Arc::clone(&done);
-        let (config, stop) = (self.config.clone(), self.stop.to_vec());
-        let (beating, store) = (Arc::clone(context), Arc::clone(store));
-        let (shared, program, workers) = (Arc::clone(context), Arc::clone(self.program), self.config.workers);
-        let mut threads = Threads::new(context);
-        threads.spawn("commit", move || commit.run(&messages))?;
+        let (shared, beat_done) = (Arc::clone(context), Arc::clone(&done));
+        threads.spawn("commit", move || {
+            let outcome = commit.run(&messages);
+            // Not before: a last commit, or a sink that closes, may hang too.
+            done.store(true, Ordering::SeqCst);
+            shared.wake_beat();
+            outcome
+        })?;
+        let store = Arc::clone(store);
         threads.spawn("fold", move || fold_loop(&store, &folds))?;
-        threads.spawn("beat", move || beat::run(&beating, &config, &stop, &beat_done))?;
+        let (shared, config, stop) = (Arc::clone(context), self.config.clone(), self.stop.to_vec());
+        threads.spawn("beat", move || beat::run(&shared, &config, &stop, &beat_done))?;
+        let (shared, program, workers) = (Arc::clone(context), Arc::clone(self.program), self.config.workers);
         threads.spawn("workers", move || {
             run_workers(&shared, &program, workers);
             // The commit thread is gone only where the job has failed.
             let _ = commits.send(CommitMessage::Finish);
-            done.store(true, Ordering::SeqCst);
-            shared.wake_beat();
             Ok(())
-        })?;
-        threads.join();
-        Ok(())
+        })
     }
 }
 
@@ -299,77 +321,4 @@ fn fold_loop(store: &Store, folds: &mpsc::Receiver<()>) -> Result<()> {
         metrics.store_bytes.set(stats.base_bytes.saturating_add(stats.changelog_bytes) as f64);
     }
     Ok(())
-}
-
-/// The splits of a source, and which input they are of, where that is stored.
-fn restore_splits(store: &Store, step: &StepName, groups: KeyGroups) -> Result<(KnownSplits, Option<String>)> {
-    let (mut known, mut identity) = (KnownSplits::new(), None);
-    store.restore(step, 0..groups.count(), &mut |_group, table, key, value| {
-        if table == IDENTITY {
-            identity = Some(codec::decode(value)?);
-        } else {
-            known.insert(split_id(key)?, codec::decode(value)?);
-        }
-        Ok(())
-    })?;
-    Ok((known, identity))
-}
-
-fn encoded(identity: &String) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    codec::encode_into(identity, &mut bytes)?;
-    Ok(bytes)
-}
-
-fn restore_watermarks(store: &Store, step: &StepName, groups: KeyGroups) -> Result<HashMap<SplitId, EventTime>> {
-    let mut watermarks = HashMap::new();
-    store.restore(step, 0..groups.count(), &mut |_group, _table, key, value| {
-        watermarks.insert(split_id(key)?, codec::decode(value)?);
-        Ok(())
-    })?;
-    Ok(watermarks)
-}
-
-fn split_id(key: &[u8]) -> Result<SplitId> {
-    let text =
-        std::str::from_utf8(key).map_err(|error| Error::state("a stored split name is damaged").caused_by(error))?;
-    Ok(SplitId::new(text))
-}
-
-/// Refuses a program that lacks a sink whose committed results may not be visible yet: nobody would ever show them.
-fn check_handles(plan: &Plan, recovered: &Recovered) -> Result<()> {
-    let known = |step: &StepName| plan.sinks.iter().any(|(sink, _)| sink == step);
-    match recovered.handles.keys().find(|step| !known(step)) {
-        None => Ok(()),
-        Some(step) => Err(Error::state(format!(
-            "sink \"{step}\" has committed results that may not be visible yet, and this program has no such sink: \
-             run the program that has it once more"
-        ))),
-    }
-}
-
-/// Opens every sink's committer and has it commit again what the last start may not have come to.
-fn recover_sinks(
-    plan: &Plan,
-    context: &JobContext,
-    recovered: &Recovered,
-    store: &Store,
-) -> Result<BTreeMap<StepName, Box<dyn Committer>>> {
-    let permit = recovered.committed.map(CommitPermit::granted);
-    let mut committers = BTreeMap::new();
-    for (step, open) in &plan.sinks {
-        let handles = recovered.handles.get(step).map(Vec::as_slice).unwrap_or_default();
-        let committer = naming_panics(step.as_str(), || {
-            let mut committer = open(&context.sink_context(step))?;
-            committer.recover(permit.as_ref(), handles)?;
-            Ok(committer)
-        })?;
-        fail_point!("recover::after-sink");
-        committers.insert(step.clone(), committer);
-    }
-    if let Some(committed) = recovered.committed {
-        store.acknowledge(committed)?;
-    }
-    fail_point!("recover::after-acknowledge");
-    Ok(committers)
 }

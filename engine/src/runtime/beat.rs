@@ -22,42 +22,62 @@ fn next_beat(last: Instant, now: Instant, length: Duration) -> Instant {
     if due <= now { now + length } else { due }
 }
 
-/// Beats until `done`.
+/// Beats until `done`, or until the job has failed.
 pub(super) fn run(context: &JobContext, config: &JobConfig, stop: &[Shutdown], done: &AtomicBool) -> Result<()> {
     context.take_the_beat();
-    let length = config.epoch;
-    let mut due = context.now() + length;
-    let mut stop_by = None;
     let metrics = EpochMetrics::register();
+    let mut due = context.now() + config.epoch;
+    let mut stop_by = None;
     loop {
         thread::park_timeout(due.saturating_duration_since(context.now()).min(LOOK));
-        if done.load(Ordering::SeqCst) {
+        if done.load(Ordering::SeqCst) || context.failed() {
             return Ok(());
         }
         let now = context.now();
-        if stop.iter().any(Shutdown::requested) && stop_by.is_none() {
-            tracing::info!("asked to stop: committing the last epoch");
-            context.end_epoch(now, EpochClock::stop);
-            context.wake_sources();
-            stop_by = Some(now + config.stop_timeout);
-        }
-        if stop_by.is_some_and(|by| now > by) && !context.failed() {
-            let message = format!("could not commit the last epoch within {:?}", config.stop_timeout);
-            context.fail(Error::new(ErrorKind::Store, message));
-        }
+        watch_for_stop(context, config.stop_timeout, stop, &mut stop_by, now)?;
         if now >= due || context.clock.stalled() || context.take_hurry() {
-            let before = context.clock.current();
-            context.end_epoch(now, EpochClock::beat);
-            context.wake_sources();
+            due = beat(context, due, now, config.epoch);
             // Here and not only at commits: it is when none comes that one looks at these.
             metrics.open.set(context.clock.open() as f64);
             metrics.in_flight_bytes.set(context.flight.bytes() as f64);
-            if context.clock.current() > before {
-                due = if now >= due { next_beat(due, now, length) } else { now + length };
-            } else if now >= due {
-                due = next_beat(due, now, length);
-            }
         }
+    }
+}
+
+/// Makes the present epoch the last one once a stop is asked for. Fails where it then takes too long.
+fn watch_for_stop(
+    context: &JobContext,
+    timeout: Duration,
+    stop: &[Shutdown],
+    stop_by: &mut Option<Instant>,
+    now: Instant,
+) -> Result<()> {
+    if stop_by.is_none() && stop.iter().any(Shutdown::requested) {
+        tracing::info!("asked to stop: committing the last epoch");
+        context.end_epoch(now, EpochClock::stop);
+        context.wake_sources();
+        *stop_by = Some(now + timeout);
+    }
+    match *stop_by {
+        Some(by) if now > by => {
+            let message = format!("could not commit the last epoch within {timeout:?}");
+            Err(Error::new(ErrorKind::Store, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Takes a beat, early or on time. Gives when the next is due.
+fn beat(context: &JobContext, due: Instant, now: Instant, length: Duration) -> Instant {
+    let before = context.clock.current();
+    context.end_epoch(now, EpochClock::beat);
+    context.wake_sources();
+    if now >= due {
+        next_beat(due, now, length)
+    } else if context.clock.current() > before {
+        now + length
+    } else {
+        due
     }
 }
 

@@ -159,6 +159,10 @@ impl CommitThread {
         for (epoch, controls) in closed {
             controls.into_iter().for_each(|part| parts.add(epoch, part));
         }
+        for handles in parts.staged.values_mut() {
+            // Workers hand theirs over in any order.
+            handles.sort_by_key(|handle| (handle.epoch, handle.worker));
+        }
         let progressed = !parts.reads.is_empty() || !parts.staged.is_empty();
         if parts.is_durable_matter() {
             self.make_durable_and_visible(through, &mut parts)?;

@@ -40,7 +40,8 @@ pub enum Restart {
     /// The program exits. The default: a supervisor (systemd, Kubernetes) restarts it, sees that it did, and can alert.
     #[default]
     Never,
-    /// The job starts again in the same process, from the last committed epoch.
+    /// The job starts again in the same process, from the last committed epoch. Not where a sink or the disk does not come
+    /// back within `stop_timeout`: it still holds what the next start needs.
     OnFailure {
         /// How many times in a row without a commit in between; then the program exits.
         max: u32,
@@ -132,7 +133,7 @@ pub struct JobConfig {
     pub metrics: Option<SocketAddr>,
     /// What happens after a failure. Default [`Restart::Never`].
     pub restart: Restart,
-    /// How long a stop (SIGINT, SIGTERM) may take to commit the last epoch, 1 s to 1 h; then the program exits with an error
+    /// How long a stop (SIGINT, SIGTERM) may take to commit the last epoch and to close the sinks, 1 s to 1 h; then the program exits with an error
     /// and the last committed epoch stands. Default 25 s: just under the 30 s after which Kubernetes kills.
     pub stop_timeout: Duration,
     /// Whether state of steps that the program no longer has may be dropped. Default no: a renamed step would lose its

@@ -28,9 +28,10 @@ const VARIABLE: &str = "FAILPOINTS";
 pub(super) fn arm() -> Result<()> {
     static ARMED: Mutex<bool> = Mutex::new(false);
     let mut armed = ARMED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if !std::mem::replace(&mut *armed, true) {
+    if !*armed {
         let points = env::var(VARIABLE).unwrap_or_default();
         points.split(';').filter(|point| !point.trim().is_empty()).try_for_each(set)?;
+        *armed = true;
     }
     Ok(())
 }

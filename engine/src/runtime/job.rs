@@ -57,7 +57,7 @@ impl Job {
         self
     }
 
-    /// How many bytes may be on their way between workers before sources wait. See [`JobConfig::in_flight_bytes`].
+    /// How many bytes may be on their way between the sources and the keyed steps before sources wait. See [`JobConfig::in_flight_bytes`].
     pub fn in_flight_bytes(mut self, bytes: u64) -> Self {
         self.config.in_flight_bytes = bytes;
         self

@@ -14,6 +14,7 @@ mod failpoints;
 mod identity;
 mod job;
 pub mod logging;
+mod recover;
 pub mod shutdown;
 mod threads;
 mod worker;

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -12,10 +12,6 @@ use crate::operators::panic_error;
 
 /// How often to look whether the job has failed.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// How long a failed job waits for its threads. All of them look ten times a second whether it has failed; what a worker has
-/// in hand it works off in far less.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The threads of a start.
 ///
@@ -39,7 +35,7 @@ impl Threads {
     /// Starts a thread. What fails in it fails the job, a panic too.
     ///
     /// # Errors
-    /// The system has no thread to give. The job has failed then, so that those that run end.
+    /// The system has no thread to give.
     pub(super) fn spawn(&mut self, name: &str, body: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
         let (context, ended, step) = (Arc::clone(&self.context), self.ended.clone(), format!("the {name} thread"));
         let run = move || {
@@ -52,32 +48,26 @@ impl Threads {
             // Nobody waits any more where the job was given up.
             let _ = ended.send(());
         };
-        match thread::Builder::new().name(format!("shardflow-{name}")).spawn(run) {
-            Ok(_handle) => {
-                self.running += 1;
-                Ok(())
-            }
-            Err(error) => {
-                self.context.fail(Error::internal(format!("could not start the {name} thread")).caused_by(error));
-                self.context.take_failure().map_or(Ok(()), Err)
-            }
-        }
+        let spawned = thread::Builder::new().name(format!("shardflow-{name}")).spawn(run);
+        spawned.map_err(|error| Error::internal(format!("could not start the {name} thread")).caused_by(error))?;
+        self.running += 1;
+        Ok(())
     }
 
-    /// Waits until all have ended. In a failed job, no longer than [`PATIENCE`].
-    pub(super) fn join(self) {
-        let mut left = PATIENCE;
+    /// Waits until all have ended. In a failed job, only as long as `patience` says at the time.
+    pub(super) fn join(self, patience: impl Fn() -> Duration) {
+        let mut waited = Duration::ZERO;
         let mut running = self.running;
         while running > 0 {
             match self.ends.recv_timeout(LOOK) {
                 Ok(()) => running -= 1,
-                Err(RecvTimeoutError::Timeout) if self.context.failed() => match left.checked_sub(LOOK) {
-                    Some(less) => left = less,
-                    None => {
+                Err(_) if self.context.failed() => {
+                    waited = waited.saturating_add(LOOK);
+                    if waited > patience() {
                         tracing::warn!(threads = running, "left behind: they do not come back from a sink or the disk");
                         return;
                     }
-                },
+                }
                 Err(_) => {}
             }
         }

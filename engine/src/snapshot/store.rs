@@ -204,10 +204,12 @@ impl Store {
         Ok(())
     }
 
-    /// Leaves no trace of a job's first start that came to nothing. Does nothing where the folder was in use before. The
-    /// store is of no use afterwards.
-    pub(crate) fn take_back(&self) {
-        if let Some(folder) = &self.new {
+    /// Leaves no trace of a job's first start that came to nothing. Does nothing where the folder was in use before.
+    pub(crate) fn take_back(self) {
+        let Self { db, new, _lock, .. } = self;
+        // RocksDB removes files by their paths when it closes, and another start may be the folder's next owner by then.
+        drop(db);
+        if let Some(folder) = new {
             folder.take_back();
         }
     }

@@ -77,7 +77,7 @@ pub const FORGET_AFTER: u32 = 10;
 #[derive(Debug)]
 pub struct Lineage {
     splits: BTreeMap<SplitId, Entry>,
-    /// Whether something has changed that may have made a split adoptable. Asked at every beat, so it must be cheap.
+    /// Whether something has changed that may have made a split adoptable. Asked at every listing and every end.
     changed: bool,
 }
 

@@ -168,7 +168,8 @@ pub trait Reader: Send + 'static {
     /// hang, it is on its way through empty pages or to its stored position. Only a split that says `true` becomes idle
     /// and stops holding time back, so a wrong `true` makes the records that come after it late.
     ///
-    /// Asked often, and not only after a poll: it must be cheap.
+    /// Asked often, and after a batch too, where [`Reader::millis_behind`] does not know: then, whether that batch was all
+    /// there is for the time being. It must be cheap.
     fn caught_up(&self) -> bool {
         true
     }

@@ -7,6 +7,9 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
+use super::codec;
 use super::frame::{self, Kind};
 use crate::error::{Error, Result};
 use crate::vocabulary::KeyGroup;
@@ -60,6 +63,23 @@ impl ChangelogWriter {
         self.entry(group, table, key);
         put_varint(&mut self.buffer, (value.len() as u64).saturating_add(1));
         self.buffer.extend_from_slice(value);
+    }
+
+    /// `key` now has this value, encoded as all state is ([`codec`](super::codec)).
+    ///
+    /// # Errors
+    /// The value cannot be encoded. Nothing was added.
+    pub fn put_encoded<T: Serialize + ?Sized>(
+        &mut self,
+        group: KeyGroup,
+        table: Table,
+        key: &[u8],
+        value: &T,
+    ) -> Result<()> {
+        let mut bytes = Vec::new();
+        codec::encode_into(value, &mut bytes)?;
+        self.put(group, table, key, &bytes);
+        Ok(())
     }
 
     /// `key` is gone.

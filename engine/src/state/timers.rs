@@ -1,5 +1,6 @@
 //! Event times at which keys want to be looked at again.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::WindowState;
@@ -56,17 +57,17 @@ impl<K: Key> Timers<K> {
         self.pending.remove(moment(at), hash, key).is_some()
     }
 
-    /// Removes the timers at or before `watermark`, the earliest first. Those of one time come in the order in which they
-    /// were set.
+    /// Removes the timers at or before `watermark`, the earliest first. Those of one time come in no particular order.
     pub fn fire_through(&mut self, watermark: EventTime) -> Vec<(EventTime, Vec<K>)> {
         let fired = self.pending.fire_through(watermark, Duration::ZERO).into_iter();
         fired.map(|(window, keys)| (window.end(), keys.into_iter().map(|(key, ())| key).collect())).collect()
     }
 
-    /// The time of the timer that is due last.
+    /// The time of each key's last timer.
     #[must_use]
-    pub fn latest(&self) -> Option<EventTime> {
-        self.pending.greatest_end()
+    pub fn last_of_each(&self) -> HashMap<K, EventTime> {
+        // Windows come by their ends, so the last one wins.
+        self.pending.iter().map(|(window, key, ())| (key.clone(), window.end())).collect()
     }
 
     /// The time of the timer that is due next.
@@ -132,7 +133,8 @@ mod tests {
         }
         assert!(timers.clear(at(20), 4, &4));
         assert!(!timers.clear(at(20), 4, &4));
-        assert_eq!((timers.len(), timers.earliest(), timers.latest()), (3, Some(at(10)), Some(at(30))));
+        assert_eq!((timers.len(), timers.earliest()), (3, Some(at(10))));
+        assert_eq!(timers.last_of_each(), [(1, at(30)), (2, at(10)), (3, at(10))].into());
         assert_eq!(timers.fire_through(at(40)), [(at(10), vec![2, 3]), (at(30), vec![1])]);
         assert!(timers.is_empty());
     }

@@ -106,8 +106,8 @@ impl<K: Key, A: State> WindowState<K, A> {
         Some(entry.value)
     }
 
-    /// Removes the windows whose end plus `grace` the watermark has reached, and gives them back by their end. The order
-    /// of keys within a window is that of their first records.
+    /// Removes the windows whose end plus `grace` the watermark has reached, and gives them back by their end. The keys
+    /// within a window come in no particular order.
     pub fn fire_through(&mut self, watermark: EventTime, grace: Duration) -> Vec<(Window, Vec<(K, A)>)> {
         let mut fired = Vec::new();
         while let Some(first) = self.open.first_entry() {
@@ -144,16 +144,17 @@ impl<K: Key, A: State> WindowState<K, A> {
         entries
     }
 
-    /// The end of the window that closes last.
-    #[must_use]
-    pub fn greatest_end(&self) -> Option<EventTime> {
-        self.open.last_key_value().map(|(window, _)| window.end())
-    }
-
     /// The end of the window that closes next.
     #[must_use]
     pub fn least_end(&self) -> Option<EventTime> {
         self.open.first_key_value().map(|(window, _)| window.end())
+    }
+
+    /// All accumulators with their windows and keys: the windows by their ends, the keys in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (Window, &K, &A)> {
+        let table = |place: &usize| self.tables.get(*place).into_iter().flat_map(Slots::iter);
+        let all = self.open.iter().flat_map(move |(window, place)| table(place).map(move |entry| (*window, entry)));
+        all.map(|(window, entry)| (window, &entry.key, &entry.value))
     }
 
     /// Number of accumulators in all windows.
@@ -262,6 +263,8 @@ fn decode_key<K: Key>(bytes: &[u8]) -> Result<(Window, K)> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::super::changelog::ChangelogReader;
@@ -351,7 +354,9 @@ mod tests {
                 }
                 prop_assert_eq!(state.len(), model.values().map(BTreeMap::len).sum::<usize>());
                 prop_assert_eq!(state.least_end(), model.keys().next().map(|window| window.end()));
-                prop_assert_eq!(state.greatest_end(), model.keys().next_back().map(|window| window.end()));
+                let all: BTreeSet<_> = state.iter().map(|(window, key, value)| (window, *key, *value)).collect();
+                let expected = model.iter().flat_map(|(window, entries)| entries.iter().map(|(key, value)| (*window, *key, *value)));
+                prop_assert_eq!(all, expected.collect());
             }
             drain(&mut state, &mut stored);
             let mut workers = [WindowState::<u8, u64>::new(), WindowState::new()];

@@ -248,6 +248,8 @@ impl<T: Record> Committer for Collected<T> {
         let mut state = lock(&self.state);
         for handle in handles {
             let (number, records) = codec::decode::<(u64, Vec<T>)>(&handle.handle)?;
+            // A handle of an earlier sink over the same state: its numbers are taken.
+            state.prepared = state.prepared.max(number);
             if state.committed.insert(number) {
                 state.visible.extend(records);
             }

@@ -27,8 +27,9 @@ impl KeyedLogic<String, (String, u64)> for Sessions {
             }
             None => (1, end),
         };
-        key.set(session);
-        key.set_timer(session.1);
+        if let Some(due) = key.set_timer(session.1) {
+            key.set((session.0, due));
+        }
     }
 
     fn on_timer(&self, key: &mut KeyContext<'_, String, Self::State, Session>) {
@@ -43,7 +44,13 @@ fn parse(line: &str) -> (String, u64) {
     (key.to_owned(), at.parse().unwrap())
 }
 
-fn run<L>(job: Job, feed: &Feed, sink: &Collected<L::Out>, logic: impl Fn() -> L + Send + Sync + 'static) -> Summary
+fn run<L>(
+    job: Job,
+    feed: &Feed,
+    sink: &Collected<L::Out>,
+    lag: u64,
+    logic: impl Fn() -> L + Send + Sync + 'static,
+) -> Summary
 where
     L: KeyedLogic<String, (String, u64)>,
     L::Out: shardflow::Record,
@@ -54,7 +61,7 @@ where
         rejected.sink("rejected", Collected::new());
         records
             .map(|line| parse(&line))
-            .event_time(|(_, at)| EventTime::from_millis(*at), Lag::of(millis(5)))
+            .event_time(|(_, at)| EventTime::from_millis(*at), Lag::of(millis(lag)))
             .key_by(|(key, _)| key.clone())
             .process("logic", logic())
             .sink("results", sink.clone());
@@ -76,7 +83,7 @@ fn sessions_of_a_users_own_logic_close_when_a_key_is_silent() {
     }
     feed.close();
     let (sink, state) = (Collected::new(), tempfile::tempdir().unwrap());
-    run(Job::named("sessions").workers(3).state(state.path()), &feed, &sink, || Sessions);
+    run(Job::named("sessions").workers(3).state(state.path()), &feed, &sink, 5, || Sessions);
     let expected = [("a", 18, 2), ("a", 51, 2), ("b", 15, 1), ("b", 70, 1), ("c", 50, 1)];
     let expected = expected.map(|(key, end, count)| (key.to_owned(), end, count));
     assert_eq!(sorted(&sink), expected);
@@ -99,10 +106,10 @@ fn state_and_timers_go_on_after_a_stop_with_another_number_of_workers() {
                 stopper.request();
             }
         });
-        assert!(!run(job, &feed, &sink, || Sessions).input_ended);
+        assert!(!run(job, &feed, &sink, 5, || Sessions).input_ended);
     }
     feed.close();
-    run(Job::named("sessions").workers(2).state(state.path()), &feed, &sink, || Sessions);
+    run(Job::named("sessions").workers(2).state(state.path()), &feed, &sink, 5, || Sessions);
     let sessions = |key| [1_015, 2_015].map(|end| (format!("k{key}"), end, 2));
     let mut expected: Vec<Session> = (0..50).flat_map(sessions).collect();
     expected.sort();
@@ -130,16 +137,22 @@ impl KeyedLogic<String, (String, u64)> for Ticking {
 }
 
 #[test]
-fn a_timer_that_sets_itself_again_ends_with_the_input_and_leaves_nothing_behind() {
-    let (feed, sink, state) = (Feed::new(), Collected::new(), tempfile::tempdir().unwrap());
-    feed.push("split", "100 a");
-    feed.close();
-    let job = || Job::named("ticking").workers(1).state(state.path());
-    run(job(), &feed, &sink, || Ticking);
-    // Set to 0 and 110 before the input ended: 0, 4, 8, ... 108 and 110 itself.
-    let mut expected: Vec<u64> = (0..=108).step_by(4).collect();
-    expected.push(110);
-    assert_eq!(sorted(&sink), expected);
-    run(job(), &feed, &sink, || Ticking);
-    assert_eq!(sorted(&sink), expected);
+fn a_timer_that_sets_itself_again_ends_with_its_keys_last_one_whatever_the_workers() {
+    for workers in [1, 2, 4] {
+        let (feed, sink, state) = (Feed::new(), Collected::new(), tempfile::tempdir().unwrap());
+        for line in ["100 a", "100 b", "100 c", "500 d"] {
+            feed.push("split", line);
+        }
+        feed.close();
+        let job = || Job::named("ticking").workers(workers).state(state.path());
+        run(job(), &feed, &sink, 10_000, || Ticking);
+        // The lag keeps time at the beginning until the input ends. Each key's timers are set to 0 and to 10 after its record
+        // then: 0, 4, 8, … and that last one itself.
+        let of = |end: u64| (0..end).step_by(4).chain([end]);
+        let mut expected: Vec<u64> = [110, 110, 110, 510].into_iter().flat_map(of).collect();
+        expected.sort_unstable();
+        assert_eq!(sorted(&sink), expected, "{workers} workers");
+        run(job(), &feed, &sink, 10_000, || Ticking);
+        assert_eq!(sorted(&sink), expected, "nothing is left behind");
+    }
 }
