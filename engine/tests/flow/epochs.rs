@@ -121,14 +121,14 @@ fn a_child_splits_records_are_folded_after_its_parents_though_another_worker_rea
     // has ended, gets the child.
     push(feed, "a-parent", &[reading(&key, HELD, 5, 1)]);
     feed.open("b-parent", &[]);
+    // Before the job begins: its worker comes to the held record and reads no further.
+    ["a-parent", "b-parent"].iter().for_each(|parent| feed.end(parent));
     feed.open("c", &[]);
     feed.open("z-child", &["a-parent", "b-parent"]);
     push(feed, "z-child", &[reading(&key, 1, 6, 1)]);
     let state_folder = state.path().join("state");
     // Epochs so long that the child could be read in the same one as its parent.
     let running = start(job("parents", &state_folder, 2).epoch(EPOCH * 20), ordered.program("totals"));
-    feed.end("a-parent");
-    feed.end("b-parent");
     ordered.gate.wait_until_held();
     running.until("the child to be read", || ordered.source.pace.batches() == 2);
     ordered.gate.open();

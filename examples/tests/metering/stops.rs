@@ -88,6 +88,7 @@ fn a_stop_that_cannot_commit_ends_in_time_and_says_so() {
         ("commit::after-durable=stall(2)", 25),
         ("sink-files::before-rename=stall(3)", 26),
         ("sink-files::after-stage=stall(3000)", 27),
+        ("commit::before-close=stall(1)", 29),
     ] {
         let (place, mut books) = place(seed);
         let ended = stuck(&place, point, Signal::TERM, "1s").end(SOON);
