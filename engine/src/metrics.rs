@@ -8,6 +8,8 @@
 //! Counters count from the start of the process, so a record that is read again after a crash is counted again.
 
 pub use metrics::Counter;
+use std::cell::OnceCell;
+
 use metrics::{Gauge, Histogram, Unit, counter, gauge, histogram};
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 
@@ -86,45 +88,35 @@ impl StepMetrics {
     }
 }
 
-/// Records that a step takes out of the stream. Late and rejected ones go to outputs of their own, duplicates nowhere.
-#[derive(Debug, Clone)]
-pub struct SetAsideMetrics {
-    /// Records that came after their window had closed.
-    pub late: Counter,
-    /// Records that could not be decoded.
-    pub rejected: Counter,
-    /// Records whose id had been seen.
-    pub duplicates: Counter,
+/// Counts the late records of a window step: they came after their window had closed.
+pub fn late(step: &StepName) -> Counter {
+    counter!(names::LATE, "step" => step.to_string())
 }
 
-impl SetAsideMetrics {
-    /// Registers them for `step`.
-    #[must_use]
-    pub fn register(step: &StepName) -> Self {
-        let late = counter!(names::LATE, "step" => step.to_string());
-        let rejected = counter!(names::REJECTED, "step" => step.to_string());
-        let duplicates = counter!(names::DUPLICATES, "step" => step.to_string());
-        Self { late, rejected, duplicates }
-    }
+/// Counts the records that a source's decoder rejected.
+pub fn rejected(step: &StepName) -> Counter {
+    counter!(names::REJECTED, "step" => step.to_string())
 }
 
-/// How far a split has come.
+/// Counts the records that a dedupe step dropped, because their id had been seen.
+pub fn duplicates(step: &StepName) -> Counter {
+    counter!(names::DUPLICATES, "step" => step.to_string())
+}
+
+/// How far event time has come in a split.
 #[derive(Debug, Clone)]
-pub struct SplitMetrics {
+pub struct SplitTimeMetrics {
     watermark_ms: Gauge,
     watermark_lag_ms: Gauge,
-    millis_behind: Gauge,
 }
 
-impl SplitMetrics {
+impl SplitTimeMetrics {
     /// Registers them for a split of the source `step`.
     #[must_use]
     pub fn register(step: &StepName, split: &SplitId) -> Self {
-        let gauge = |name| gauge!(name, "step" => step.to_string(), "split" => split.to_string());
         Self {
-            watermark_ms: gauge(names::WATERMARK),
-            watermark_lag_ms: gauge(names::WATERMARK_LAG),
-            millis_behind: gauge(names::BEHIND),
+            watermark_ms: gauge!(names::WATERMARK, "step" => step.to_string(), "split" => split.to_string()),
+            watermark_lag_ms: gauge!(names::WATERMARK_LAG, "step" => step.to_string(), "split" => split.to_string()),
         }
     }
 
@@ -134,15 +126,38 @@ impl SplitMetrics {
         self.watermark_lag_ms.set(now.as_millis().saturating_sub(watermark.as_millis()) as f64);
     }
 
-    /// Sets how far reading is behind the split's end.
-    pub fn behind(&self, millis: u64) {
-        self.millis_behind.set(millis as f64);
-    }
-
     /// The split has ended: nothing lags any more. Without this an ended shard would look stuck for ever.
     pub fn ended(&self) {
         self.watermark_lag_ms.set(0.0);
-        self.millis_behind.set(0.0);
+    }
+}
+
+/// How far reading is behind a split's end. Of a split whose source does not know there is no such metric.
+#[derive(Debug, Clone)]
+pub struct BehindMetric {
+    step: StepName,
+    split: SplitId,
+    millis: OnceCell<Gauge>,
+}
+
+impl BehindMetric {
+    /// For a split of the source `step`; registered when it is first set.
+    #[must_use]
+    pub fn of(step: &StepName, split: &SplitId) -> Self {
+        Self { step: step.clone(), split: split.clone(), millis: OnceCell::new() }
+    }
+
+    /// Sets it.
+    pub fn set(&self, millis: u64) {
+        let register = || gauge!(names::BEHIND, "step" => self.step.to_string(), "split" => self.split.to_string());
+        self.millis.get_or_init(register).set(millis as f64);
+    }
+
+    /// The split has ended: nothing is behind any more.
+    pub fn ended(&self) {
+        if let Some(millis) = self.millis.get() {
+            millis.set(0.0);
+        }
     }
 }
 

@@ -68,12 +68,15 @@ pub struct RunArgs {
     /// How far apart in event time two records of one id count once, in milliseconds; 0 counts them all.
     #[arg(long, value_name = "MS", default_value_t = 86_400_000, value_parser = clap::value_parser!(u64).range(0..=CENTURY_MS))]
     pub dedupe_ms: u64,
-    /// How often results are committed, in milliseconds, 10 and more [default: 200]
-    #[arg(long, value_name = "MS", conflicts_with = "epoch")]
+    /// How often results are committed, in milliseconds, 10 and more; counts before --epoch [default: 200]
+    #[arg(long, value_name = "MS")]
     pub epoch_ms: Option<u64>,
     /// Where to report latencies to.
     #[arg(long, value_name = "FILE", hide = true)]
     pub report: Option<PathBuf>,
+    /// Stop when standard input ends: with the demo that started the job.
+    #[arg(long, hide = true)]
+    pub tethered: bool,
     /// The engine's own settings.
     #[command(flatten)]
     pub job: JobArgs,
@@ -99,6 +102,7 @@ impl RunArgs {
             grace: Duration::from_millis(self.grace_ms),
             dedupe: Duration::from_millis(self.dedupe_ms),
             report: self.report,
+            tethered: self.tethered,
         };
         config.check().map_err(Usage)?;
         Ok(config)
@@ -208,7 +212,8 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("metering: {}", one_line(&whole(&error)));
+            // Where nobody can read it, the exit code still tells.
+            let _ = writeln!(std::io::stderr(), "metering: {}", one_line(&whole(&error)));
             ExitCode::from(exit_code(&error))
         }
     }
@@ -293,7 +298,7 @@ mod tests {
 
     #[test]
     fn epoch_in_milliseconds_is_the_engines_epoch() {
-        let config = run_args(&["--epoch-ms", "50", "--workers", "3"]).unwrap();
+        let config = run_args(&["--epoch-ms", "50", "--epoch", "1s", "--workers", "3"]).unwrap();
         assert_eq!((config.job.epoch, config.job.workers), (Some(Duration::from_millis(50)), Some(3)));
     }
 
@@ -307,7 +312,6 @@ mod tests {
     fn wrong_values_are_named_with_their_flag_in_one_line() {
         for (args, expected) in [
             (&["--workers", "two"][..], "'two' for '--workers <N>'"),
-            (&["--epoch-ms", "1", "--epoch", "1s"], "'--epoch-ms <MS>' cannot be used with '--epoch <DURATION>'"),
             (&["--window-ms", "0"], "'0' for '--window-ms <MS>'"),
             (&["--lag-ms=-1"], "'-1' for '--lag-ms <MS>'"),
             (&["--dedupe-ms", "99999999999999999999"], "--dedupe-ms"),

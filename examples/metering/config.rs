@@ -76,6 +76,8 @@ pub struct RunConfig {
     pub dedupe: Duration,
     /// Where latencies are reported to, for the demo.
     pub report: Option<PathBuf>,
+    /// Whether to stop when standard input ends.
+    pub tethered: bool,
 }
 
 impl RunConfig {

@@ -7,12 +7,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
 use shardflow::flow::Raw;
+use shardflow::runtime::Shutdown;
 use shardflow::{EventTime, Flow, Job, Lag, Summary, init_logging, millis, tumbling};
 use shardflow_sinks::files;
 use shardflow_sources::{Files, Kinesis};
 
+use super::cli::Usage;
 use super::config::{RunConfig, SourceSpec};
 use super::decode::UsageDecoder;
 use super::reference::Semantics;
@@ -27,13 +28,16 @@ pub fn run(config: RunConfig) -> anyhow::Result<()> {
     init_logging()?;
     if let SourceSpec::File(path) = &config.source {
         // Looked at first, so that a mistyped path leaves no state folder behind.
-        path.metadata().with_context(|| format!("could not read source \"{}\"", path.display()))?;
+        path.metadata().map_err(|error| Usage(format!("could not read source \"{}\": {error}", path.display())))?;
     }
     let reporter = config.report.clone().map(Reporter::new).map(Arc::new);
     let mut job = Job::named("metering").args(config.job.clone());
     if let Some(reporter) = &reporter {
         let reporter = Arc::clone(reporter);
         job = job.on_commit(move |info| reporter.committed(info.latency));
+    }
+    if config.tethered {
+        stop_with_stdin(job.stopper());
     }
     let measured = reporter.clone();
     let summary = job.run(move |flow| pipeline(flow, &config, measured.as_deref()))?;
@@ -42,6 +46,14 @@ pub fn run(config: RunConfig) -> anyhow::Result<()> {
     }
     tracing::info!("{}", ending(&summary));
     Ok(())
+}
+
+/// Has the job stop when standard input ends. The pipe ends with the process that holds its other end, however that dies.
+fn stop_with_stdin(stopper: Shutdown) {
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        stopper.request();
+    });
 }
 
 fn ending(summary: &Summary) -> &'static str {

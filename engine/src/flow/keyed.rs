@@ -40,7 +40,8 @@ impl<'scope, K: Key, T: Record> KeyedStream<'scope, K, T> {
         Self { inner: self.inner, stream, routing: Routing::Done }
     }
 
-    /// Assigns each record to its windows. Their size may change between starts: windows that are open then keep theirs.
+    /// Assigns each record to its windows. Their grace may change between starts, size and slide may not: with others, the
+    /// step needs another name.
     pub fn window(self, windows: impl Windowing) -> Windowed<'scope, K, T> {
         Windowed { inner: self.inner, stream: self.stream, routing: self.routing, spec: windows.spec() }
     }

@@ -135,7 +135,9 @@ impl<'scope, K: Key, T: Record> OnTime<'scope, K, T> {
         fold: Fold<A, T, V>,
     ) -> Stream<'scope, WindowResult<K, V>> {
         let Self { windowed: Windowed { inner, stream, routing, spec }, take_late } = self;
-        let step = inner.register(name, "window");
+        // Other windows are another step: old and new ones side by side would charge one time twice.
+        let kind = spec.as_ref().map_or_else(|_| "windows".to_owned(), ToString::to_string);
+        let step = inner.register(name, &kind);
         let built = spec.and_then(|spec| {
             let window = WindowStep { name: step.clone(), spec, fold, routing };
             operators::window(&inner.context, inner.scope.index(), stream, window)

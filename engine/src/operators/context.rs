@@ -144,7 +144,8 @@ impl JobContext {
 
     /// Stops the job with `error`; the first one wins.
     pub(crate) fn fail(&self, error: Error) {
-        tracing::error!(%error, "the job fails");
+        // The caller of the job reports it.
+        tracing::debug!(%error, "the job fails");
         lock(&self.failure).get_or_insert(error);
         self.failed.store(true, Ordering::SeqCst);
         self.wake_sources();

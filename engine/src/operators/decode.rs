@@ -12,7 +12,7 @@ use super::context::JobContext;
 use super::guard::guarded;
 use super::{Flowing, SplitMessage};
 use crate::decode::{Decoder, Rejected};
-use crate::metrics::{SetAsideMetrics, StepMetrics};
+use crate::metrics::{self, StepMetrics};
 use crate::source::RawBatch;
 use crate::vocabulary::{SplitId, StepName};
 
@@ -36,7 +36,7 @@ pub(crate) fn decode<'scope, D: Decoder>(
     let context = Arc::clone(context);
     let name = format!("decode after {step}");
     let metrics = StepMetrics::register(step);
-    let rejected_count = SetAsideMetrics::register(step).rejected;
+    let rejected_count = metrics::rejected(step);
     builder.build(move |_capabilities| {
         move |_frontiers| {
             guarded(&context, &name, || {

@@ -12,7 +12,7 @@ use super::control::Control;
 use super::key_by::{Keyed, Routing, stateful_by_key};
 use super::stateful::{EpochLogic, Made, Outputs};
 use crate::error::Result;
-use crate::metrics::{SetAsideMetrics, SnapshotMetrics, StateMetrics};
+use crate::metrics::{self as counters, SnapshotMetrics, StateMetrics};
 use crate::state::changelog::{ChangelogWriter, Table};
 use crate::state::codec;
 use crate::state::seen::{Fingerprints, Seen, SeenIds};
@@ -63,7 +63,7 @@ pub(crate) fn dedupe<'scope, K: Key, T: Record>(
         fingerprints_at_hand: Vec::new(),
         metrics: StateMetrics::register(&name, worker),
         changed: SnapshotMetrics::register().keys,
-        duplicates: SetAsideMetrics::register(&name).duplicates,
+        duplicates: counters::duplicates(&name),
         marker: std::marker::PhantomData,
     };
     Ok(stateful_by_key(context, &name, stream, &routing, logic))

@@ -21,7 +21,7 @@ use super::source::{SPLITS, SPLITS_GROUP};
 use super::{Flowing, Port, SplitMessage, Time};
 use crate::error::Result;
 use crate::event_time::{Fruitless, Lag, SplitClock};
-use crate::metrics::SplitMetrics;
+use crate::metrics::SplitTimeMetrics;
 use crate::state::changelog::ChangelogWriter;
 use crate::vocabulary::{Epoch, Event, EventTime, SplitId, StepName};
 
@@ -82,7 +82,7 @@ pub(crate) fn event_time<'scope, T: 'static>(
 
 struct Clocked {
     clock: SplitClock,
-    metrics: SplitMetrics,
+    metrics: SplitTimeMetrics,
     idle: bool,
     /// Whether the watermark moved in the open epoch: it is to be stored.
     changed: bool,
@@ -194,7 +194,7 @@ impl<T: 'static> EventTimeOperator<T> {
             Some(clocked) => clocked,
             None => {
                 let clock = SplitClock::starting_at(EventTime::MIN, self.lag);
-                let metrics = SplitMetrics::register(&self.source, split);
+                let metrics = SplitTimeMetrics::register(&self.source, split);
                 // Idle until its first record: `wake` below gives it the watermark it starts with.
                 self.clocks.entry(Arc::clone(split)).or_insert(Clocked {
                     clock,

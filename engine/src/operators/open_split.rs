@@ -9,7 +9,7 @@ use timely::scheduling::SyncActivator;
 
 use super::hub::OpenedSplit;
 use crate::error::Result;
-use crate::metrics::SplitMetrics;
+use crate::metrics::BehindMetric;
 use crate::source::{RawBatch, Reader, SplitRecord, SplitStatus};
 use crate::vocabulary::{Epoch, SplitId, StepName};
 
@@ -50,7 +50,7 @@ pub(super) struct OpenSplit {
     /// in which its parent ended, and a start after that epoch would read both at once.
     begun: bool,
     waker: Arc<SplitWaker>,
-    metrics: SplitMetrics,
+    behind: BehindMetric,
     /// Whether the last poll gave nothing.
     pending: bool,
     /// Since when there has been nothing to read, by the reader's own word.
@@ -64,7 +64,7 @@ impl OpenSplit {
     pub(super) fn new(step: &StepName, opened: OpenedSplit, operator: SyncActivator) -> Self {
         let OpenedSplit { split, record, reader, after } = opened;
         Self {
-            metrics: SplitMetrics::register(step, &split),
+            behind: BehindMetric::of(step, &split),
             id: Arc::new(split),
             record,
             reader: Some(reader),
@@ -101,7 +101,7 @@ impl OpenSplit {
             }
             Poll::Ready(Ok(None)) => {
                 let children = reader.children();
-                self.metrics.behind(0);
+                self.behind.ended();
                 self.record.status = SplitStatus::Ended;
                 self.reader = None;
                 Polled::End { children }
@@ -123,7 +123,7 @@ impl OpenSplit {
     /// Sets how far it is behind its end, as its reader says.
     pub(super) fn report_behind(&self) {
         if let Some(millis) = self.reader.as_ref().and_then(|reader| reader.millis_behind()) {
-            self.metrics.behind(millis);
+            self.behind.set(millis);
         }
     }
 

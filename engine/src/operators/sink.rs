@@ -70,6 +70,11 @@ impl<D: 'static, T: 'static> EpochLogic for SinkLogic<D, T> {
         Ok(())
     }
 
+    fn left(&self, taken: usize, _made: &Made<(), ()>) -> usize {
+        // What is staged has left the stream.
+        taken
+    }
+
     fn advance(&mut self, _watermark: Option<EventTime>, _fired: &mut Vec<(EventTime, Vec<()>)>) -> Result<()> {
         Ok(())
     }

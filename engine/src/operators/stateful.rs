@@ -34,6 +34,11 @@ pub(super) trait EpochLogic: 'static {
     /// Takes records of the open epoch.
     fn batch(&mut self, records: Vec<Self::In>, made: &mut Made<Self::Out, Self::Side>) -> Result<()>;
 
+    /// How many of a batch of `taken` records count as having left.
+    fn left(&self, _taken: usize, made: &Made<Self::Out, Self::Side>) -> usize {
+        made.out.len()
+    }
+
     /// Takes in how far event time has come; `None`: the input has ended. Results are stamped with their event time.
     fn advance(&mut self, watermark: Option<EventTime>, fired: &mut Vec<(EventTime, Vec<Self::Out>)>) -> Result<()>;
 
@@ -180,7 +185,7 @@ impl<L: EpochLogic> StatefulOperator<L> {
         if self.keyed {
             self.context.flight.arrived(count);
         }
-        self.metrics.batch(count, made.out.len());
+        self.metrics.batch(count, self.logic.left(count, &made));
         Ok(made)
     }
 

@@ -12,7 +12,7 @@ use super::key_by::{Keyed, Routing, stateful_by_key};
 use super::stateful::{EpochLogic, Made, Outputs};
 use crate::error::Result;
 use crate::exchange::stable_hash;
-use crate::metrics::{SetAsideMetrics, SnapshotMetrics, StateMetrics};
+use crate::metrics::{self as counters, SnapshotMetrics, StateMetrics};
 use crate::state::WindowState;
 use crate::state::changelog::{ChangelogWriter, Table};
 use crate::state::codec;
@@ -132,7 +132,7 @@ impl<K: Key, T: Record, A: State, V: Clone + 'static> WindowLogic<K, T, A, V> {
             restored_closed,
             metrics: StateMetrics::register(name, worker),
             changed: SnapshotMetrics::register().keys,
-            late: SetAsideMetrics::register(name).late,
+            late: counters::late(name),
         })
     }
 

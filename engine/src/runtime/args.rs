@@ -65,7 +65,7 @@ pub struct JobArgs {
     #[arg(long, env = "SHARDFLOW_METRICS", value_name = "ADDRESS")]
     pub metrics: Option<SocketAddr>,
 
-    /// What happens after a failure: never, or on-failure:MAX,BACKOFF [default: never]
+    /// What happens after a failure: never, or on-failure:MAX,BACKOFF such as on-failure:3,1s [default: never]
     #[arg(long, env = "SHARDFLOW_RESTART", value_name = "POLICY")]
     pub restart: Option<Restart>,
 

@@ -125,6 +125,10 @@ impl Attempt<'_> {
     /// Opens the sources and the sinks, in this order: each needs what the one before knows.
     fn prepare(&self, plan: &Plan, store: &Arc<Store>, recovered: &Recovered, runtime: &Runtime) -> Result<Prepared> {
         let groups = KeyGroups::new(recovered.key_groups)?;
+        if self.config.key_groups != recovered.key_groups {
+            let (kept, ignored) = (recovered.key_groups, self.config.key_groups);
+            tracing::warn!(kept, ignored, "the number of key groups was fixed at the job's first start");
+        }
         groups.check_workers(self.config.workers)?;
         check_handles(plan, recovered)?;
         store.register_steps(&plan.steps, self.config.allow_dropped_state)?;

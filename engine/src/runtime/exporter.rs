@@ -85,8 +85,8 @@ mod tests {
 
     use super::*;
     use crate::metrics::{
-        EpochMetrics, SetAsideMetrics, SinkMetrics, SnapshotMetrics, SplitMetrics, StashMetrics, StateMetrics,
-        StepMetrics,
+        BehindMetric, EpochMetrics, SinkMetrics, SnapshotMetrics, SplitTimeMetrics, StashMetrics, StateMetrics,
+        StepMetrics, late,
     };
     use crate::vocabulary::{EventTime, SplitId, StepName};
 
@@ -106,10 +106,10 @@ mod tests {
         let text = rendered(|| {
             StepMetrics::register(&step).records_in.increment(7);
             StepMetrics::register(&step).records_in.increment(5);
-            SetAsideMetrics::register(&step).late.increment(1);
-            let split = SplitMetrics::register(&step, &SplitId::new("shard-0"));
+            late(&step).increment(1);
+            let split = SplitTimeMetrics::register(&step, &SplitId::new("shard-0"));
             split.watermark(EventTime::from_millis(1_000), EventTime::from_millis(3_500));
-            split.behind(40);
+            BehindMetric::of(&step, &SplitId::new("shard-0")).set(40);
             EpochMetrics::register().close_seconds.record(0.3);
             SnapshotMetrics::register().bytes.record(5_000.0);
             StateMetrics::register(&step, 1).entries.set(12.0);
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn an_ended_split_no_longer_lags() {
         let text = rendered(|| {
-            let split = SplitMetrics::register(&StepName::new("usage"), &SplitId::new("shard-0"));
+            let split = SplitTimeMetrics::register(&StepName::new("usage"), &SplitId::new("shard-0"));
             split.watermark(EventTime::MIN, EventTime::from_millis(10));
             split.ended();
         });

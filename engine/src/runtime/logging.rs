@@ -27,6 +27,9 @@ pub fn init_logging() -> Result<()> {
     };
     let filter = filter(chosen.as_deref())?;
     let subscriber = tracing_subscriber::fmt().compact().with_env_filter(filter).with_writer(stderr);
+    // A log that nobody can read any more (a closed pipe, a full disk) is no reason to fail. Reporting it would panic, in
+    // whichever thread had something to say.
+    let subscriber = subscriber.log_internal_errors(false);
     // It fails only where a subscriber is already set: that one stays.
     let _ = subscriber.with_ansi(stderr().is_terminal()).try_init();
     Ok(())

@@ -13,6 +13,16 @@ use crate::operators::panic_error;
 /// How often to look whether the job has failed.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// Tells that its thread is over when it is dropped.
+struct Ended(Sender<()>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // Nobody waits any more where the job was given up.
+        let _ = self.0.send(());
+    }
+}
+
 /// The threads of a start.
 ///
 /// A user's sink may hang for ever, in a worker or in the commit thread, and no thread can be ended from outside. So a
@@ -39,14 +49,14 @@ impl Threads {
     pub(super) fn spawn(&mut self, name: &str, body: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
         let (context, ended, step) = (Arc::clone(&self.context), self.ended.clone(), format!("the {name} thread"));
         let run = move || {
+            // Last, however it ends.
+            let _ended = Ended(ended);
             match catch_unwind(AssertUnwindSafe(body)) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => context.fail(error),
                 Err(panic) => context.fail(panic_error(panic.as_ref()).in_step(step)),
             }
             drop(context);
-            // Nobody waits any more where the job was given up.
-            let _ = ended.send(());
         };
         let spawned = thread::Builder::new().name(format!("shardflow-{name}")).spawn(run);
         spawned.map_err(|error| Error::internal(format!("could not start the {name} thread")).caused_by(error))?;

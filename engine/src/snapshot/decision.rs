@@ -137,7 +137,7 @@ pub(super) fn plan_steps(
             let name = &step.info.name;
             return Err(Error::state(format!(
                 "the snapshot holds state of step \"{name}\", which this program does not have: \
-                 rename the step back, or allow its state to be dropped"
+                 rename the step back, or let its state be dropped with --allow-dropped-state"
             )));
         }
         step.dropped = true;
@@ -149,7 +149,10 @@ pub(super) fn plan_steps(
 fn check_step(stored: &StepInfo, wanted: &StepInfo) -> Result<()> {
     let refuse = |why| Err(Error::state(format!("could not restore step \"{}\": {why}", wanted.name)));
     if stored.kind != wanted.kind {
-        return refuse(format!("its state is of kind \"{}\", this program's step is \"{}\"", stored.kind, wanted.kind));
+        let (theirs, ours) = (&stored.kind, &wanted.kind);
+        return refuse(format!(
+            "its state is of kind \"{theirs}\", this program's step is \"{ours}\": give the step another name, or go back"
+        ));
     }
     match (stored.version, wanted.version) {
         (theirs, ours) if theirs > ours => {

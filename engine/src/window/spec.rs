@@ -1,5 +1,6 @@
 //! How windows are described: shape first, then grace, and only then a [`WindowSpec`].
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -78,6 +79,14 @@ pub struct WindowSpec {
     pub(super) size_ms: u64,
     pub(super) slide_ms: u64,
     pub(super) grace_ms: u64,
+}
+
+impl fmt::Display for WindowSpec {
+    /// Size and slide, in milliseconds: what the step's state depends on.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "windows of {} ms", self.size.as_millis())?;
+        if self.slide == self.size { Ok(()) } else { write!(f, " every {} ms", self.slide.as_millis()) }
+    }
 }
 
 impl WindowSpec {

@@ -128,7 +128,8 @@ fn a_child_splits_records_are_folded_after_its_parents_though_another_worker_rea
     push(feed, "z-child", &[reading(&key, 1, 6, 1)]);
     let state_folder = state.path().join("state");
     // Epochs so long that the child could be read in the same one as its parent.
-    let running = start(job("parents", &state_folder, 2).epoch(EPOCH * 20), ordered.program("totals"));
+    let running =
+        start(job("parents", &state_folder, 2).epoch(EPOCH * 20).max_open_epochs(1_000), ordered.program("totals"));
     ordered.gate.wait_until_held();
     running.until("the child to be read", || ordered.source.pace.batches() == 2);
     ordered.gate.open();

@@ -44,10 +44,11 @@ impl Job {
         let stderr = File::create(&log).with_context(|| format!("could not make \"{}\"", log.display()))?;
         let child = Command::new(&spec.program)
             .args(&spec.arguments)
-            .args(["--workers", &workers.to_string(), "--report"])
+            .args(["--workers", &workers.to_string(), "--tethered", "--report"])
             .arg(&report)
             .envs([("AWS_ACCESS_KEY_ID", "demo"), ("AWS_SECRET_ACCESS_KEY", "demo"), ("AWS_REGION", REGION)])
-            .stdin(Stdio::null())
+            // It ends with this process, also where that is killed.
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(stderr)
             .kill_on_drop(true)

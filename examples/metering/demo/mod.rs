@@ -112,10 +112,14 @@ impl Place {
     fn close(self, result: Result<()>) -> Result<()> {
         match (self, result) {
             (_, Ok(())) => Ok(()),
-            (Self::Given(dir), Err(error)) => Err(error.context(format!("demo in \"{}\"", dir.display()))),
-            (Self::Temporary(dir), Err(error)) => Err(error.context(format!("demo in \"{}\"", dir.keep().display()))),
+            (Self::Given(dir), Err(error)) => Err(error.context(kept(&dir))),
+            (Self::Temporary(dir), Err(error)) => Err(error.context(kept(&dir.keep()))),
         }
     }
+}
+
+fn kept(dir: &Path) -> String {
+    format!("demo, its files are kept in \"{}\"", dir.display())
 }
 
 async fn interrupted() -> Result<()> {

@@ -117,13 +117,18 @@ impl Launch {
         self.env("FAILPOINTS", points)
     }
 
-    pub(crate) fn start(mut self) -> Process {
+    pub(crate) fn start(self) -> Process {
+        self.start_heard_for(usize::MAX)
+    }
+
+    /// Starts it and listens to so many lines of what it says; then nobody does.
+    pub(crate) fn start_heard_for(mut self, most: usize) -> Process {
         let mut child = self.0.spawn().unwrap();
         let (send, lines) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        // Ends with the process, which closes the pipe.
+        // Ends with the process, which closes the pipe; or closes it itself.
         std::thread::spawn(move || {
-            for line in stderr.split(b'\n') {
+            for line in stderr.split(b'\n').take(most) {
                 let _ = send.send(String::from_utf8_lossy(&line.unwrap()).into_owned());
             }
         });
@@ -205,6 +210,10 @@ impl Process {
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => panic!("it did not end within {within:?}: {:?}", self.said),
             }
+        }
+        while self.runs() {
+            assert!(Instant::now() < deadline, "it did not end within {within:?}: {:?}", self.said);
+            pause();
         }
         Ended { status: self.child.wait().unwrap(), stderr: std::mem::take(&mut self.said) }
     }

@@ -4,7 +4,7 @@ use shardflow_examples::metering::output::visible_files;
 use shardflow_examples::metering::reference::{Reference, Semantics};
 
 use crate::books::Books;
-use crate::process::{Place, SEMANTICS};
+use crate::process::{PATIENCE, Place, SEMANTICS};
 
 fn check(place: &Place, semantics: &Semantics) {
     Books::new(Reference::compute(&place.path("in"), semantics).unwrap(), place.path("out")).hold();
@@ -35,4 +35,16 @@ fn running_a_finished_job_again_adds_nothing() {
     place.job(&SEMANTICS, 3).succeed();
     assert_eq!(visible_files(&place.path("out")).unwrap(), files);
     check(&place, &SEMANTICS);
+}
+
+/// `2>&1 | head`, or a log on a disk that is full: nobody can read what the job says any more.
+#[test]
+fn a_log_that_cannot_be_written_does_not_stop_the_job() {
+    for (lines, seed) in [(0, 7), (1, 8), (4, 9)] {
+        let place = Place::with_input(100_000, seed);
+        let job = place.job(&SEMANTICS, 2).env("SHARDFLOW_LOG", "debug").start_heard_for(lines);
+        let ended = job.end(PATIENCE);
+        assert!(ended.status.success(), "{ended:?}");
+        check(&place, &SEMANTICS);
+    }
 }

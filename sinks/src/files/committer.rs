@@ -146,7 +146,8 @@ impl FileCommitter {
         match length {
             Some(length) => Err(self.damaged(&visible, length, due.extent.length)),
             None => Err(Error::sink(format!(
-                "committed output of epoch {} is gone: neither \"{}\" nor \"{visible}\" exists, something else removed it",
+                "committed output of epoch {} is gone: neither \"{}\" nor \"{visible}\" exists: something else removed it, \
+                 or this start was given another folder",
                 due.extent.epoch,
                 self.place.folder.path_of(staged).display(),
             ))),

@@ -37,13 +37,13 @@ impl Listing {
         Ok(Self::File { path: path.to_owned(), name: SplitId::new(name) })
     }
 
-    /// All files that are visible now, sorted by id.
+    /// All files that are visible now, sorted by id, and what is there and cannot be read.
     ///
     /// # Errors
     /// A folder that cannot be read, or a name that is not UTF-8 and so cannot be stored as a split's id.
-    pub(super) fn list(&self) -> Result<Vec<SplitId>> {
+    pub(super) fn list(&self) -> Result<Listed> {
         match self {
-            Self::File { name, .. } => Ok(vec![name.clone()]),
+            Self::File { name, .. } => Ok(Listed { files: vec![name.clone()], skipped: Vec::new() }),
             Self::Folder { root } => list_folder(root),
         }
     }
@@ -66,8 +66,16 @@ impl Listing {
     }
 }
 
-fn list_folder(root: &Path) -> Result<Vec<SplitId>> {
-    let mut files = Vec::new();
+/// What a folder holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) files: Vec<SplitId>,
+    /// Neither files nor folders: pipes, devices, links to nothing. A mount that is not there may look like that.
+    pub(super) skipped: Vec<PathBuf>,
+}
+
+fn list_folder(root: &Path) -> Result<Listed> {
+    let (mut files, mut skipped) = (Vec::new(), Vec::new());
     // Each folder is entered once, so that symbolic links cannot lead round in a circle.
     let mut entered = BTreeSet::new();
     let mut folders = vec![(root.to_owned(), String::new())];
@@ -93,7 +101,8 @@ fn list_folder(root: &Path) -> Result<Vec<SplitId>> {
             match fs::metadata(&path) {
                 Ok(kind) if kind.is_dir() => found.push((path, format!("{id}/"))),
                 Ok(kind) if kind.is_file() => files.push(SplitId::new(&id)),
-                Ok(_) => {}
+                Ok(_) => skipped.push(path),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => skipped.push(path),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(Error::source(format!("could not look at {path:?}")).caused_by(error)),
             }
@@ -103,7 +112,8 @@ fn list_folder(root: &Path) -> Result<Vec<SplitId>> {
         folders.append(&mut found);
     }
     files.sort();
-    Ok(files)
+    skipped.sort();
+    Ok(Listed { files, skipped })
 }
 
 fn not_utf8(path: &Path) -> Error {
@@ -115,7 +125,7 @@ mod tests {
     use super::*;
 
     fn ids(root: &Path) -> Vec<String> {
-        Listing::of(root).unwrap().list().unwrap().iter().map(ToString::to_string).collect()
+        Listing::of(root).unwrap().list().unwrap().files.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -159,6 +169,8 @@ mod tests {
         std::os::unix::fs::symlink(folder.join("x"), root.path().join("link")).unwrap();
         std::os::unix::fs::symlink("nowhere", root.path().join("dangling")).unwrap();
         assert_eq!(ids(root.path()), ["data/x", "link"]);
+        let listed = Listing::of(root.path()).unwrap().list().unwrap();
+        assert_eq!(listed.skipped, [root.path().join("dangling")]);
     }
 
     #[cfg(target_os = "linux")]

@@ -31,6 +31,7 @@ mod lines;
 mod listing;
 mod reader;
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,6 +133,7 @@ impl Source for Files {
                 max_record_bytes: self.max_record_bytes,
                 runtime: context.runtime,
                 open_files: Arc::new(OpenFiles::new(MAX_OPEN_FILES)),
+                skipped: BTreeSet::new(),
             });
             Ok(enumerator)
         })
@@ -145,6 +147,8 @@ struct FileEnumerator {
     max_record_bytes: usize,
     runtime: tokio::runtime::Handle,
     open_files: Arc<OpenFiles>,
+    /// What cannot be read, and was told of.
+    skipped: BTreeSet<PathBuf>,
 }
 
 impl Enumerator for FileEnumerator {
@@ -158,10 +162,16 @@ impl Enumerator for FileEnumerator {
         let listed = self.runtime.spawn_blocking(move || listing.list());
         let complete = self.following.is_none();
         Box::pin(async move {
-            let ids =
+            let listed =
                 listed.await.map_err(|error| Error::internal("listing files was cut short").caused_by(error))??;
+            for path in listed.skipped {
+                if self.skipped.insert(path.clone()) {
+                    tracing::warn!(?path, "skipped: it is neither a file nor a folder, or a link to nothing");
+                }
+            }
             let start = Position::new("0");
-            let splits = ids.into_iter().map(|id| Split { id, parents: Vec::new(), start: start.clone() }).collect();
+            let splits =
+                listed.files.into_iter().map(|id| Split { id, parents: Vec::new(), start: start.clone() }).collect();
             Ok(Discovery { splits, complete })
         })
     }
