@@ -21,6 +21,7 @@ demo: setup
 test: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets $(TEST_FEATURES) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps $(TEST_FEATURES)
 	$(CARGO) test --release --workspace $(TEST_FEATURES)
 
 bench: setup

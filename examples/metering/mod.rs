@@ -8,7 +8,7 @@
 //! * [`types`], [`decode`]: what flows.
 //! * [`cli`], [`config`], [`run`]: the program.
 //! * [`workload`], [`generate`]: records made from a seed, with duplicates, disorder, late and broken ones.
-//! * [`reference`]: the same results computed again from the input files, without the engine, and compared.
+//! * [`mod@reference`]: the same results computed again from the input files, without the engine, and compared.
 //! * [`report`], [`demo`]: the job as a child process on an embedded Kinesis, killed and audited.
 
 pub mod cli;

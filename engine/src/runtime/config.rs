@@ -168,7 +168,7 @@ impl JobConfig {
     /// Overrides these settings by what `args` (flags, and the environment where there was no flag) say, and checks all.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value that cannot work; it names the flag and the value.
+    /// [`ErrorKind::Config`] for a value that cannot work; it names the flag and the value.
     pub fn resolve(mut self, args: &JobArgs) -> Result<Self> {
         fn set<T: Clone>(setting: &mut T, value: &Option<T>) {
             if let Some(value) = value {
@@ -194,7 +194,7 @@ impl JobConfig {
     /// Checks every value.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value that cannot work; it names the flag and the value.
+    /// [`ErrorKind::Config`] for a value that cannot work; it names the flag and the value.
     pub fn validate(&self) -> Result<()> {
         let allowed = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
         if self.name.is_empty()
@@ -240,7 +240,7 @@ fn show(duration: Duration) -> String {
 /// Reads a duration as people write it: `200ms`, `5s`, `1h 30m`.
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) for anything else, a bare number included: its unit would be a guess.
+/// [`ErrorKind::Config`] for anything else, a bare number included: its unit would be a guess.
 ///
 /// # Examples
 /// ```
@@ -258,7 +258,7 @@ pub fn parse_duration(text: &str) -> Result<Duration> {
 /// Reads a number of bytes: `67108864`, `64MiB`, `64M`. K, M and G are powers of 1024, with or without `iB`.
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) for anything else, and for 2^64 bytes and more.
+/// [`ErrorKind::Config`] for anything else, and for 2^64 bytes and more.
 ///
 /// # Examples
 /// ```

@@ -65,7 +65,7 @@ impl ChangelogWriter {
         self.buffer.extend_from_slice(value);
     }
 
-    /// `key` now has this value, encoded as all state is ([`codec`](super::codec)).
+    /// `key` now has this value, encoded as all state is ([`codec`]).
     ///
     /// # Errors
     /// The value cannot be encoded. Nothing was added.
