@@ -5,6 +5,8 @@
 
 CARGO ?= cargo
 CARGO_TARGET_DIR ?= target
+# Absolute: tests run in their crates' folders, and one of them starts cargo itself.
+override CARGO_TARGET_DIR := $(abspath $(CARGO_TARGET_DIR))
 export CARGO_TARGET_DIR
 BUILD = $(CARGO) build --release --workspace
 # For instance BENCH_FLAGS='--runs 5', or '--quick'.
