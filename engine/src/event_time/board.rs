@@ -126,10 +126,9 @@ impl WatermarkBoard {
         self.reached
     }
 
-    /// Whether time has moved since the last call: then every worker is to be told, whoever moved it.
+    /// Whether [`WatermarkBoard::reached`] has moved since the last call: then every worker is to be told, whoever moved it.
     pub fn take_news(&mut self) -> bool {
-        let reached = self.reached();
-        std::mem::replace(&mut self.told, reached) < reached
+        std::mem::replace(&mut self.told, self.reached) < self.reached
     }
 
     fn change(&mut self, split: &SplitId, to: impl Fn(Hold) -> Hold) {

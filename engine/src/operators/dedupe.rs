@@ -10,9 +10,10 @@ use super::Flowing;
 use super::context::JobContext;
 use super::control::Control;
 use super::key_by::{Keyed, Routing, stateful_by_key};
+use super::share::Share;
 use super::stateful::{EpochLogic, Made, Outputs};
 use crate::error::Result;
-use crate::metrics::{self as counters, SnapshotMetrics, StateMetrics};
+use crate::metrics as counters;
 use crate::state::changelog::{ChangelogWriter, Table};
 use crate::state::codec;
 use crate::state::seen::{Fingerprints, Seen, SeenIds};
@@ -46,23 +47,17 @@ pub(crate) fn dedupe<'scope, K: Key, T: Record>(
     step: Dedupe<T>,
 ) -> Result<Outputs<'scope, Keyed<K, T>, ()>> {
     let Dedupe { name, id, horizon, routing } = step;
+    let share = Share::new(context, &name, worker);
     let mut seen = SeenIds::new(horizon);
-    if let Some(running) = &context.running {
-        let groups = context.groups.range_of(worker, context.workers);
-        running.store.restore(&name, groups, &mut |group, _table, key, value| seen.restore(group, key, value))?;
-    }
+    share.restore(&mut |group, _table, key, value| seen.restore(group, key, value))?;
     let logic = DedupeLogic {
-        context: Arc::clone(context),
-        name: name.clone(),
-        worker,
+        share,
         id,
         seen,
         fingerprints: Fingerprints::new(&context.secret),
         key_bytes: Vec::new(),
         id_bytes: Vec::new(),
         fingerprints_at_hand: Vec::new(),
-        metrics: StateMetrics::register(&name, worker),
-        changed: SnapshotMetrics::register().keys,
         duplicates: counters::duplicates(&name),
         marker: std::marker::PhantomData,
     };
@@ -70,9 +65,7 @@ pub(crate) fn dedupe<'scope, K: Key, T: Record>(
 }
 
 struct DedupeLogic<K, T> {
-    context: Arc<JobContext>,
-    name: StepName,
-    worker: usize,
+    share: Share,
     id: WriteId<T>,
     seen: SeenIds,
     fingerprints: Fingerprints,
@@ -80,8 +73,6 @@ struct DedupeLogic<K, T> {
     key_bytes: Vec<u8>,
     id_bytes: Vec<u8>,
     fingerprints_at_hand: Vec<(KeyGroup, u128)>,
-    metrics: StateMetrics,
-    changed: metrics::Histogram,
     duplicates: metrics::Counter,
     marker: std::marker::PhantomData<fn(K)>,
 }
@@ -109,7 +100,7 @@ impl<K: Key, T: Record> EpochLogic for DedupeLogic<K, T> {
         while records.len() > 0 {
             fingerprints.clear();
             for keyed in records.as_slice().iter().take(LOOK_AHEAD) {
-                let group = self.context.groups.group_of(keyed.hash);
+                let group = self.share.group_of(keyed.hash);
                 let fingerprint = self.fingerprint(keyed)?;
                 self.seen.prefetch(group, fingerprint);
                 fingerprints.push((group, fingerprint));
@@ -134,15 +125,9 @@ impl<K: Key, T: Record> EpochLogic for DedupeLogic<K, T> {
     }
 
     fn close(&mut self, epoch: Epoch, parts: &mut Vec<Control>) -> Result<()> {
-        let worker = self.worker as u32;
         let mut changes = ChangelogWriter::default();
-        self.seen.drain_changes(epoch, worker, SEEN, &mut changes);
-        self.metrics.entries.set(self.seen.len() as f64);
-        self.metrics.bytes.set(self.seen.bytes() as f64);
-        self.changed.record(changes.len() as f64);
-        if let Some(changelog) = changes.finish() {
-            parts.push(Control::Changes { step: self.name.clone(), worker, changelog });
-        }
+        self.seen.drain_changes(epoch, self.share.worker(), SEEN, &mut changes);
+        self.share.hand_over(changes, self.seen.len(), self.seen.bytes(), parts);
         Ok(())
     }
 

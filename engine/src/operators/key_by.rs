@@ -24,7 +24,6 @@ pub(crate) struct Keyed<K, T> {
 }
 
 /// Whether keyed records still have to travel to the worker of their key.
-#[derive(Clone)]
 pub(crate) enum Routing {
     /// They are where they were read. Set once a step takes them: only then are they in the in-flight account, out of which
     /// nobody else would take them.

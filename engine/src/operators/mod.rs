@@ -22,6 +22,7 @@ pub(crate) mod hub;
 mod key_by;
 mod open_split;
 mod process;
+mod share;
 mod sink;
 mod source;
 mod split_message;

@@ -8,10 +8,10 @@ use super::Flowing;
 use super::context::JobContext;
 use super::control::Control;
 use super::key_by::{Keyed, Routing, stateful_by_key};
+use super::share::Share;
 use super::stateful::{EpochLogic, Made, Outputs};
 use crate::error::Result;
 use crate::exchange::stable_hash;
-use crate::metrics::{SnapshotMetrics, StateMetrics};
 use crate::state::changelog::{ChangelogWriter, Table};
 use crate::state::{KeyedState, Timers};
 use crate::vocabulary::{Epoch, Event, EventTime, Key, KeyGroup, Record, State, StepName, millis};
@@ -181,44 +181,22 @@ pub(crate) fn process<'scope, K: Key, T: Record, L: KeyedLogic<K, T>>(
     step: ProcessStep<L>,
 ) -> Result<Outputs<'scope, Event<L::Out>, ()>> {
     let ProcessStep { name, logic, routing } = step;
-    let (mut state, mut timers) = (KeyedState::new(), Timers::new());
-    if let Some(running) = &context.running {
-        let groups = context.groups.range_of(worker, context.workers);
-        let mut scratch = Vec::new();
-        running.store.restore(&name, groups, &mut |group, table, key, value| {
-            let hash = |key: &K| stable_hash(key, &mut scratch);
-            if table == STATE {
-                state.restore(group, hash, key, value)
-            } else {
-                timers.restore(group, hash, key, value)
-            }
-        })?;
-    }
-    let logic = ProcessLogic {
-        context: Arc::clone(context),
-        name: name.clone(),
-        worker: worker as u32,
-        logic,
-        state,
-        timers,
-        scratch: Vec::new(),
-        metrics: StateMetrics::register(&name, worker),
-        changed: SnapshotMetrics::register().keys,
-        marker: std::marker::PhantomData,
-    };
+    let share = Share::new(context, &name, worker);
+    let (mut state, mut timers, mut scratch) = (KeyedState::new(), Timers::new(), Vec::new());
+    share.restore(&mut |group, table, key, value| {
+        let hash = |key: &K| stable_hash(key, &mut scratch);
+        if table == STATE { state.restore(group, hash, key, value) } else { timers.restore(group, hash, key, value) }
+    })?;
+    let logic = ProcessLogic { share, logic, state, timers, scratch, marker: std::marker::PhantomData };
     Ok(stateful_by_key(context, &name, stream, &routing, logic))
 }
 
 struct ProcessLogic<K, T, L: KeyedLogic<K, T>> {
-    context: Arc<JobContext>,
-    name: StepName,
-    worker: u32,
+    share: Share,
     logic: L,
     state: KeyedState<K, L::State>,
     timers: Timers<K>,
     scratch: Vec<u8>,
-    metrics: StateMetrics,
-    changed: metrics::Histogram,
     marker: std::marker::PhantomData<fn(T)>,
 }
 
@@ -237,7 +215,7 @@ impl<K: Key, T: Record, L: KeyedLogic<K, T>> ProcessLogic<K, T, L> {
                 for key in keys.into_iter().filter(|key| wanted(key, at)) {
                     let hash = stable_hash(&key, &mut self.scratch);
                     self.logic.on_timer(&mut KeyContext {
-                        group: self.context.groups.group_of(hash),
+                        group: self.share.group_of(hash),
                         key: &key,
                         hash,
                         at,
@@ -266,7 +244,7 @@ impl<K: Key, T: Record, L: KeyedLogic<K, T>> EpochLogic for ProcessLogic<K, T, L
             self.logic.on_record(
                 value,
                 &mut KeyContext {
-                    group: self.context.groups.group_of(hash),
+                    group: self.share.group_of(hash),
                     key: &key,
                     hash,
                     at,
@@ -300,12 +278,8 @@ impl<K: Key, T: Record, L: KeyedLogic<K, T>> EpochLogic for ProcessLogic<K, T, L
         let mut changes = ChangelogWriter::default();
         self.state.drain_changes(STATE, &mut changes)?;
         self.timers.drain_changes(TIMERS, &mut changes)?;
-        self.metrics.entries.set(self.state.len() as f64);
-        self.metrics.bytes.set(self.state.bytes().saturating_add(self.timers.bytes()) as f64);
-        self.changed.record(changes.len() as f64);
-        if let Some(changelog) = changes.finish() {
-            parts.push(Control::Changes { step: self.name.clone(), worker: self.worker, changelog });
-        }
+        let bytes = self.state.bytes().saturating_add(self.timers.bytes());
+        self.share.hand_over(changes, self.state.len(), bytes, parts);
         Ok(())
     }
 

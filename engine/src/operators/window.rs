@@ -9,10 +9,11 @@ use super::Flowing;
 use super::context::JobContext;
 use super::control::Control;
 use super::key_by::{Keyed, Routing, stateful_by_key};
+use super::share::Share;
 use super::stateful::{EpochLogic, Made, Outputs};
 use crate::error::Result;
 use crate::exchange::stable_hash;
-use crate::metrics::{self as counters, SnapshotMetrics, StateMetrics};
+use crate::metrics as counters;
 use crate::state::WindowState;
 use crate::state::changelog::{ChangelogWriter, Table};
 use crate::state::codec;
@@ -77,9 +78,7 @@ pub(crate) fn window<'scope, K: Key, T: Record, A: State, V: Clone + 'static>(
 }
 
 struct WindowLogic<K, T, A, V> {
-    context: Arc<JobContext>,
-    name: StepName,
-    worker: usize,
+    share: Share,
     spec: WindowSpec,
     fold: Fold<A, T, V>,
     state: WindowState<K, A>,
@@ -90,8 +89,6 @@ struct WindowLogic<K, T, A, V> {
     /// The same as the last committed epoch knew it, by key group: an idle split may have let time run ahead of its
     /// records, and a replay must not open those windows again. Empty where nothing was restored.
     restored_closed: Vec<EventTime>,
-    metrics: StateMetrics,
-    changed: metrics::Histogram,
     late: metrics::Counter,
 }
 
@@ -103,35 +100,27 @@ impl<K: Key, T: Record, A: State, V: Clone + 'static> WindowLogic<K, T, A, V> {
         spec: WindowSpec,
         fold: Fold<A, T, V>,
     ) -> Result<Self> {
-        let mut state = WindowState::new();
-        let mut restored_closed = Vec::new();
-        if let Some(running) = &context.running {
-            let groups = context.groups.range_of(worker, context.workers);
-            let mut scratch = Vec::new();
-            running.store.restore(name, groups, &mut |group, table, key, value| {
-                if table == WINDOWS {
-                    return state.restore(group, |key| stable_hash(key, &mut scratch), key, value);
-                }
-                let closed: EventTime = codec::decode(value)?;
-                restored_closed.resize(usize::from(context.groups.count()), EventTime::MIN);
-                if let Some(entry) = restored_closed.get_mut(usize::from(group.number())) {
-                    *entry = closed;
-                }
-                Ok(())
-            })?;
-        }
+        let share = Share::new(context, name, worker);
+        let (mut state, mut restored_closed, mut scratch) = (WindowState::new(), Vec::new(), Vec::new());
+        share.restore(&mut |group, table, key, value| {
+            if table == WINDOWS {
+                return state.restore(group, |key| stable_hash(key, &mut scratch), key, value);
+            }
+            let closed: EventTime = codec::decode(value)?;
+            restored_closed.resize(usize::from(context.groups.count()), EventTime::MIN);
+            if let Some(entry) = restored_closed.get_mut(usize::from(group.number())) {
+                *entry = closed;
+            }
+            Ok(())
+        })?;
         Ok(Self {
-            context: Arc::clone(context),
-            name: name.clone(),
-            worker,
+            share,
             spec,
             fold,
             state,
             closed: EventTime::MIN,
             closed_changed: false,
             restored_closed,
-            metrics: StateMetrics::register(name, worker),
-            changed: SnapshotMetrics::register().keys,
             late: counters::late(name),
         })
     }
@@ -163,7 +152,7 @@ impl<K: Key, T: Record, A: State, V: Clone + 'static> EpochLogic for WindowLogic
 
     fn batch(&mut self, records: Vec<Keyed<K, T>>, made: &mut Made<Self::Out, Self::Side>) -> Result<()> {
         for Keyed { hash, key, event } in records {
-            let group = self.context.groups.group_of(hash);
+            let group = self.share.group_of(hash);
             let mut taken = false;
             for window in self.spec.assign(event.at) {
                 if !self.is_closed(window, group, event.watermark) {
@@ -197,17 +186,12 @@ impl<K: Key, T: Record, A: State, V: Clone + 'static> EpochLogic for WindowLogic
         let mut changes = ChangelogWriter::default();
         self.state.drain_changes(WINDOWS, &mut changes)?;
         if std::mem::take(&mut self.closed_changed) {
-            for group in self.context.groups.range_of(self.worker, self.context.workers).map(KeyGroup::new) {
+            for group in self.share.groups().map(KeyGroup::new) {
                 // Groups that came from different workers had been closed to different ends: none goes back.
                 changes.put_encoded(group, CLOSED, &[], &self.closed.max(self.restored(group)))?;
             }
         }
-        self.metrics.entries.set(self.state.len() as f64);
-        self.metrics.bytes.set(self.state.bytes() as f64);
-        self.changed.record(changes.len() as f64);
-        if let Some(changelog) = changes.finish() {
-            parts.push(Control::Changes { step: self.name.clone(), worker: self.worker as u32, changelog });
-        }
+        self.share.hand_over(changes, self.state.len(), self.state.bytes(), parts);
         Ok(())
     }
 
