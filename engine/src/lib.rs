@@ -9,7 +9,7 @@
 //! 3. [`event_time`] stamps each record with its time and its split's watermark. How far time has come for the whole job
 //!    is the least watermark of all splits, and travels in timely's timestamps: `(epoch, event time)`.
 //! 4. [`Stream::key_by`] hashes the key; the [`exchange`] sends the record to the worker that owns its key group.
-//! 5. Stateful steps ([`KeyedStream::dedupe`], [windows](window), [`KeyedStream::process`]) take epochs in order. What they
+//! 5. Stateful steps ([`KeyedStream::dedupe`], [windows](window), [`KeyedStream::running`], [`KeyedStream::process`]) take epochs in order. What they
 //!    keep lies in typed maps ([`state`]) that know what changed.
 //! 6. A [`sink`] stages results out of sight.
 //! 7. When an epoch is over, positions, changes and handles of what was staged go into one durable batch ([`snapshot`]).
@@ -69,7 +69,7 @@ pub use decode::{Decoder, Rejected, json, lines};
 pub use error::{Error, ErrorKind, Outcome, Result};
 pub use event_time::Lag;
 pub use flow::{Flow, KeyedStream, Stream, Untimed};
-pub use operators::{KeyContext, KeyedLogic, WindowResult};
+pub use operators::{KeyContext, KeyedLogic, RunningResult, WindowResult};
 pub use runtime::{CommitInfo, Job, JobArgs, Restart, Summary, init_logging};
 pub use vocabulary::{Epoch, Event, EventTime, Key, Record, State, Window, days, hours, millis, minutes, seconds};
 pub use window::{sliding, tumbling};

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Inner, Stream, Windowed};
+use super::{Inner, Running, Stream, Windowed};
 use crate::operators::{self, Dedupe, Flowing, Keyed, KeyedLogic, ProcessStep, Routing};
 use crate::state::codec;
 use crate::vocabulary::{Key, Record};
@@ -44,6 +44,11 @@ impl<'scope, K: Key, T: Record> KeyedStream<'scope, K, T> {
     /// step needs another name.
     pub fn window(self, windows: impl Windowing) -> Windowed<'scope, K, T> {
         Windowed { inner: self.inner, stream: self.stream, routing: self.routing, spec: windows.spec() }
+    }
+
+    /// Aggregates the records of each key without end, in no windows: running counts, totals, bills.
+    pub fn running(self) -> Running<'scope, K, T> {
+        Running { inner: self.inner, stream: self.stream, routing: self.routing }
     }
 
     /// Gives each record to logic of your own, with state and timers a key: for what windows and dedupe do not cover.

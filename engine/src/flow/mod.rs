@@ -9,6 +9,7 @@
 
 mod keyed;
 mod raw;
+mod running;
 mod stream;
 mod windowed;
 
@@ -20,6 +21,7 @@ use timely::dataflow::Scope;
 
 pub use keyed::KeyedStream;
 pub use raw::{Raw, Rejects, Untimed};
+pub use running::Running;
 pub use stream::Stream;
 pub use windowed::{OnTime, Windowed};
 

@@ -15,6 +15,7 @@ use timely::scheduling::SyncActivator;
 use super::control::CommitMessage;
 use super::epoch_clock::EpochClock;
 use super::hub::SourceHub;
+use super::memory::Memory;
 use crate::error::{Error, Result};
 use crate::exchange::KeyGroups;
 use crate::sink::SinkContext;
@@ -68,6 +69,8 @@ pub(crate) struct JobContext {
     pub(crate) clock: EpochClock,
     /// How much is on its way.
     pub(crate) flight: Flight,
+    /// How much state may be kept in memory.
+    pub(crate) memory: Memory,
     /// `None` while planning.
     pub(crate) running: Option<Running>,
     /// Filled while planning.
@@ -98,6 +101,7 @@ pub(crate) struct Settled {
     pub(crate) committed: Option<Epoch>,
     pub(crate) max_open_epochs: u64,
     pub(crate) in_flight_bytes: u64,
+    pub(crate) state_memory: u64,
 }
 
 impl JobContext {
@@ -114,6 +118,7 @@ impl JobContext {
             first_epoch,
             clock: EpochClock::starting_at(first_epoch, settled.max_open_epochs),
             flight: Flight::new(settled.in_flight_bytes),
+            memory: Memory::new(settled.state_memory),
             running,
             plan: Mutex::default(),
             progress: Progress::default(),
@@ -138,6 +143,7 @@ impl JobContext {
             committed: None,
             max_open_epochs: 3,
             in_flight_bytes: 1 << 20,
+            state_memory: 1 << 30,
         };
         Self::new(settled, None)
     }
@@ -247,7 +253,7 @@ impl JobContext {
 
     /// Whether the sources may read on.
     pub(crate) fn may_emit(&self) -> bool {
-        self.clock.may_emit() && self.flight.has_room() && !self.failed()
+        self.clock.may_emit() && self.flight.has_room() && !self.memory.is_pressing() && !self.failed()
     }
 
     /// This process's steady clock. The one place where operators take the time from.

@@ -10,6 +10,7 @@ use super::control::Control;
 use super::key_by::{Keyed, Routing, stateful_by_key};
 use super::share::Share;
 use super::stateful::{EpochLogic, Made, Outputs};
+use super::tier::TieredState;
 use crate::error::Result;
 use crate::exchange::stable_hash;
 use crate::state::changelog::{ChangelogWriter, Table};
@@ -182,10 +183,9 @@ pub(crate) fn process<'scope, K: Key, T: Record, L: KeyedLogic<K, T>>(
 ) -> Result<Outputs<'scope, Event<L::Out>, ()>> {
     let ProcessStep { name, logic, routing } = step;
     let share = Share::new(context, &name, worker);
-    let (mut state, mut timers, mut scratch) = (KeyedState::new(), Timers::new(), Vec::new());
-    share.restore(&mut |group, table, key, value| {
-        let hash = |key: &K| stable_hash(key, &mut scratch);
-        if table == STATE { state.restore(group, hash, key, value) } else { timers.restore(group, hash, key, value) }
+    let (mut timers, mut scratch) = (Timers::new(), Vec::new());
+    let state = TieredState::restore(context, &share, STATE, &mut |group, _table, key, value| {
+        timers.restore(group, |key: &K| stable_hash(key, &mut scratch), key, value)
     })?;
     let logic = ProcessLogic { share, logic, state, timers, scratch, marker: std::marker::PhantomData };
     Ok(stateful_by_key(context, &name, stream, &routing, logic))
@@ -194,7 +194,7 @@ pub(crate) fn process<'scope, K: Key, T: Record, L: KeyedLogic<K, T>>(
 struct ProcessLogic<K, T, L: KeyedLogic<K, T>> {
     share: Share,
     logic: L,
-    state: KeyedState<K, L::State>,
+    state: TieredState<K, L::State>,
     timers: Timers<K>,
     scratch: Vec<u8>,
     marker: std::marker::PhantomData<fn(T)>,
@@ -207,13 +207,16 @@ impl<K: Key, T: Record, L: KeyedLogic<K, T>> ProcessLogic<K, T, L> {
         limit: EventTime,
         wanted: impl Fn(&K, EventTime) -> bool,
         fired: &mut Vec<(EventTime, Vec<Event<L::Out>>)>,
-    ) {
+    ) -> Result<()> {
         // One moment at a time: a timer that is set meanwhile may lie before those that are due already.
         while let Some(next) = self.timers.earliest().filter(|next| *next <= limit) {
             for (at, keys) in self.timers.fire_through(next) {
                 let mut out = Vec::new();
-                for key in keys.into_iter().filter(|key| wanted(key, at)) {
-                    let hash = stable_hash(&key, &mut self.scratch);
+                let keys = keys.into_iter().filter(|key| wanted(key, at));
+                let keys: Vec<_> = keys.map(|key| (stable_hash(&key, &mut self.scratch), key)).collect();
+                let share = &self.share;
+                self.state.fetch(keys.iter().map(|(hash, key)| (*hash, share.group_of(*hash), key)))?;
+                for (hash, key) in keys {
                     self.logic.on_timer(&mut KeyContext {
                         group: self.share.group_of(hash),
                         key: &key,
@@ -221,7 +224,7 @@ impl<K: Key, T: Record, L: KeyedLogic<K, T>> ProcessLogic<K, T, L> {
                         at,
                         watermark: at,
                         floor: at.plus(millis(1)),
-                        state: &mut self.state,
+                        state: &mut self.state.state,
                         timers: &mut self.timers,
                         out: &mut out,
                     });
@@ -231,6 +234,7 @@ impl<K: Key, T: Record, L: KeyedLogic<K, T>> ProcessLogic<K, T, L> {
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -240,6 +244,8 @@ impl<K: Key, T: Record, L: KeyedLogic<K, T>> EpochLogic for ProcessLogic<K, T, L
     type Side = ();
 
     fn batch(&mut self, records: Vec<Keyed<K, T>>, made: &mut Made<Event<L::Out>, ()>) -> Result<()> {
+        let share = &self.share;
+        self.state.fetch(records.iter().map(|keyed| (keyed.hash, share.group_of(keyed.hash), &keyed.key)))?;
         for Keyed { hash, key, event: Event { at, watermark, value } } in records {
             self.logic.on_record(
                 value,
@@ -250,7 +256,7 @@ impl<K: Key, T: Record, L: KeyedLogic<K, T>> EpochLogic for ProcessLogic<K, T, L
                     at,
                     watermark,
                     floor: watermark,
-                    state: &mut self.state,
+                    state: &mut self.state.state,
                     timers: &mut self.timers,
                     out: &mut made.out,
                 },
@@ -265,21 +271,21 @@ impl<K: Key, T: Record, L: KeyedLogic<K, T>> EpochLogic for ProcessLogic<K, T, L
         fired: &mut Vec<(EventTime, Vec<Event<L::Out>>)>,
     ) -> Result<()> {
         match watermark {
-            Some(watermark) => self.fire(watermark, |_, _| true, fired),
+            Some(watermark) => self.fire(watermark, |_, _| true, fired)?,
             None => {
                 let last = self.timers.last_of_each();
-                self.fire(EventTime::MAX, |key, at| last.get(key).is_some_and(|last| at <= *last), fired);
+                self.fire(EventTime::MAX, |key, at| last.get(key).is_some_and(|last| at <= *last), fired)?;
             }
         }
         Ok(())
     }
 
-    fn close(&mut self, _epoch: Epoch, parts: &mut Vec<Control>) -> Result<()> {
+    fn close(&mut self, epoch: Epoch, parts: &mut Vec<Control>) -> Result<()> {
         let mut changes = ChangelogWriter::default();
-        self.state.drain_changes(STATE, &mut changes)?;
+        self.state.close(epoch, &mut changes)?;
         self.timers.drain_changes(TIMERS, &mut changes)?;
-        let bytes = self.state.bytes().saturating_add(self.timers.bytes());
-        self.share.hand_over(changes, self.state.len(), bytes, parts);
+        let bytes = self.state.state.bytes().saturating_add(self.timers.bytes());
+        self.share.hand_over(changes, self.state.state.len(), bytes, parts);
         Ok(())
     }
 

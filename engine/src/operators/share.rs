@@ -7,6 +7,7 @@ use super::context::JobContext;
 use super::control::Control;
 use crate::error::Result;
 use crate::metrics::{SnapshotMetrics, StateMetrics};
+use crate::snapshot::StepBase;
 use crate::state::changelog::{ChangelogWriter, Table};
 use crate::vocabulary::{KeyGroup, StepName};
 
@@ -58,6 +59,12 @@ impl Share {
             Some(running) => running.store.restore(&self.name, self.groups(), visit),
             None => Ok(()),
         }
+    }
+
+    /// What the base has of one of its maps, in this worker's key groups. A plan has no base.
+    pub(super) fn base(&self, table: Table) -> Option<StepBase> {
+        let running = self.context.running.as_ref()?;
+        running.store.base_of(&self.name, table, self.groups())
     }
 
     /// Hands over what changed in an epoch, of a state of so many entries and bytes.

@@ -19,6 +19,7 @@ use crate::state::changelog::{ChangelogWriter, Table};
 use crate::state::codec;
 use crate::vocabulary::{Epoch, Event, EventTime, Key, KeyGroup, Record, State, StepName, Window};
 use crate::window::WindowSpec;
+use crate::window::aggregate::Aggregate;
 
 /// Open windows.
 const WINDOWS: Table = Table(0);
@@ -49,6 +50,27 @@ pub(crate) struct Fold<A, T, V> {
     pub(crate) empty: Empty<A>,
     pub(crate) add: Add<A, T>,
     pub(crate) finish: Finish<A, V>,
+}
+
+impl<A: State, T: 'static, V> Fold<A, T, V> {
+    /// A fold whose accumulator is its result.
+    pub(crate) fn plain(
+        empty: impl Fn() -> A + Send + Sync + 'static,
+        add: impl Fn(&mut A, &T) + Send + Sync + 'static,
+    ) -> Fold<A, T, A> {
+        Fold { empty: Box::new(empty), add: Box::new(add), finish: Box::new(|accumulator| accumulator) }
+    }
+
+    /// The fold of an aggregate.
+    pub(crate) fn of<G: Aggregate<T, Acc = A, Out = V>>(aggregate: G) -> Self {
+        let aggregate = Arc::new(aggregate);
+        let (empty, add, finish) = (Arc::clone(&aggregate), Arc::clone(&aggregate), aggregate);
+        Self {
+            empty: Box::new(move || empty.empty()),
+            add: Box::new(move |accumulator, record: &T| add.add(accumulator, record)),
+            finish: Box::new(move |accumulator| finish.finish(accumulator)),
+        }
+    }
 }
 
 /// Results, late records and control parts.

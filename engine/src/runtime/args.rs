@@ -57,6 +57,10 @@ pub struct JobArgs {
     #[arg(long, env = "SHARDFLOW_IN_FLIGHT_BYTES", value_name = "BYTES", value_parser = parse_bytes)]
     pub in_flight_bytes: Option<u64>,
 
+    /// How much keyed state is kept in memory, 16MiB and more; what is above it lies on disk [default: half of the memory]
+    #[arg(long, env = "SHARDFLOW_STATE_MEMORY", value_name = "BYTES", value_parser = parse_bytes)]
+    pub state_memory: Option<u64>,
+
     /// Into how many parts the keys are cut; fixed at the first start [default: 256]
     #[arg(long, env = "SHARDFLOW_KEY_GROUPS", value_name = "N")]
     pub key_groups: Option<u16>,
@@ -143,6 +147,7 @@ mod tests {
             "--epoch=50ms",
             "--max-open-epochs=4",
             "--in-flight-bytes=1MiB",
+            "--state-memory=1GiB",
             "--key-groups=8",
             "--metrics=127.0.0.1:0",
             "--restart=on-failure:2,1s",
@@ -157,6 +162,7 @@ mod tests {
             epoch: millis(50),
             max_open_epochs: 4,
             in_flight_bytes: 1 << 20,
+            state_memory: Some(1 << 30),
             key_groups: 8,
             metrics: "127.0.0.1:0".parse().ok(),
             restart: Restart::OnFailure { max: 2, backoff: seconds(1) },

@@ -16,6 +16,7 @@ use super::beat;
 use super::commit::{CommitThread, OnCommit};
 use super::config::{JobConfig, Restart};
 use super::identity::check_identity;
+use super::memory;
 use super::recover::{check_handles, recover_sinks, restore_splits, restore_watermarks};
 use super::shutdown::Shutdown;
 use super::threads::Threads;
@@ -158,6 +159,7 @@ impl Attempt<'_> {
             committed: recovered.committed,
             max_open_epochs: self.config.max_open_epochs as u64,
             in_flight_bytes: self.config.in_flight_bytes,
+            state_memory: self.config.state_memory.unwrap_or_else(memory::for_state),
         }
     }
 
@@ -249,9 +251,10 @@ impl Attempt<'_> {
         let (fold, folds) = channel();
         let commit = CommitThread::new(context, store, committers, self.on_commit.clone(), fold)?;
         let done = Arc::new(AtomicBool::new(false));
-        let (shared, beat_done) = (Arc::clone(context), Arc::clone(&done));
+        let (shared, beat_done, stopping) = (Arc::clone(context), Arc::clone(&done), Arc::clone(store));
         threads.spawn("commit", move || {
             let outcome = commit.run(&messages);
+            stopping.stop_folding();
             // Not before: a last commit, or a sink that closes, may hang too.
             done.store(true, Ordering::SeqCst);
             shared.wake_beat();

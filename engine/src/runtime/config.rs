@@ -23,6 +23,7 @@ const STOP_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration
 const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 const OPEN_EPOCHS: RangeInclusive<usize> = 2..=1000;
 const IN_FLIGHT_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
+const STATE_MEMORY: RangeInclusive<u64> = 16 << 20..=1 << 40;
 const NAME_LENGTH: usize = 100;
 
 /// What happens after a failure that a restart may mend ([`ErrorKind::may_pass`](crate::ErrorKind::may_pass)).
@@ -126,6 +127,11 @@ pub struct JobConfig {
     /// epoch. Default 64 MiB: a good part of a second of input at full speed, and little enough to forget about in a memory
     /// budget.
     pub in_flight_bytes: u64,
+    /// How many bytes of keyed state ([`KeyedStream::running`](crate::KeyedStream::running), [`KeyedStream::process`](crate::KeyedStream::process))
+    /// the job keeps in memory, 16 MiB to 1 TiB. What is above it lies in the state folder and is read back when its key comes again: slower, and never
+    /// killed. Windows, timers and dedupe are not counted. Default half of the memory that this process may use (a
+    /// container's limit counts).
+    pub state_memory: Option<u64>,
     /// Into how many parts the keys are cut, 1 to 65535: the most workers that the job can ever have. Fixed at the job's first
     /// start. Default 256: even shares up to some 50 workers, and few enough that an idle group costs nothing.
     pub key_groups: u16,
@@ -156,6 +162,7 @@ impl JobConfig {
             epoch: Duration::from_millis(200),
             max_open_epochs: 3,
             in_flight_bytes: 64 << 20,
+            state_memory: None,
             key_groups: 256,
             metrics: None,
             restart: Restart::Never,
@@ -181,6 +188,7 @@ impl JobConfig {
         set(&mut self.epoch, &args.epoch);
         set(&mut self.max_open_epochs, &args.max_open_epochs);
         set(&mut self.in_flight_bytes, &args.in_flight_bytes);
+        self.state_memory = args.state_memory.or(self.state_memory);
         set(&mut self.key_groups, &args.key_groups);
         set(&mut self.restart, &args.restart);
         set(&mut self.stop_timeout, &args.stop_timeout);
@@ -216,6 +224,9 @@ impl JobConfig {
         within("--stop-timeout", self.stop_timeout, &STOP_TIMEOUT, |&value| show(value))?;
         within("--max-open-epochs", self.max_open_epochs, &OPEN_EPOCHS, ToString::to_string)?;
         within("--in-flight-bytes", self.in_flight_bytes, &IN_FLIGHT_BYTES, ToString::to_string)?;
+        if let Some(bytes) = self.state_memory {
+            within("--state-memory", bytes, &STATE_MEMORY, ToString::to_string)?;
+        }
         if let Restart::OnFailure { backoff, .. } = self.restart {
             within("--restart on-failure:MAX,BACKOFF", backoff, &BACKOFF, |&value| show(value))?;
         }
@@ -327,6 +338,7 @@ mod tests {
         assert_eq!(refusal(|c| c.max_open_epochs = 1), "--max-open-epochs \"1\" is out of range: 2 to 1000");
         assert_eq!(refusal(|c| c.stop_timeout = Duration::ZERO), "--stop-timeout \"0s\" is out of range: 1s to 1h");
         assert!(refusal(|c| c.in_flight_bytes = 7).starts_with("--in-flight-bytes \"7\" is out of range"));
+        assert!(refusal(|c| c.state_memory = Some(7)).starts_with("--state-memory \"7\" is out of range"));
         assert!(refusal(|c| c.key_groups = 0).starts_with("--key-groups \"0\" is out of range"));
         assert!(refusal(|c| c.restart = Restart::OnFailure { max: 3, backoff: Duration::ZERO }).contains("\"0s\""));
         for name in ["", "a/b", "..", "a b", &"x".repeat(101)] {

@@ -57,6 +57,12 @@ impl Job {
         self
     }
 
+    /// How many bytes of keyed state are kept in memory; what is above that lies on disk. See [`JobConfig::state_memory`].
+    pub fn state_memory(mut self, bytes: u64) -> Self {
+        self.config.state_memory = Some(bytes);
+        self
+    }
+
     /// How many bytes may be on their way between the sources and the keyed steps before sources wait. See [`JobConfig::in_flight_bytes`].
     pub fn in_flight_bytes(mut self, bytes: u64) -> Self {
         self.config.in_flight_bytes = bytes;

@@ -13,6 +13,7 @@ mod exporter;
 mod failpoints;
 mod identity;
 mod job;
+mod memory;
 pub mod logging;
 mod recover;
 pub mod shutdown;

@@ -5,13 +5,14 @@
 //! crash:* the base may hold part of a fold. The changelogs still cover it and are folded again, to the same end.
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use fail::fail_point;
-use rocksdb::{DBPinnableSlice, WriteBatch};
+use rocksdb::{DBPinnableSlice, IngestExternalFileOptions, SstFileWriter, WriteBatch};
 
 use super::decision;
 use super::layout;
-use super::merge::{self, Addressed};
+use super::merge::{self, Addressed, Newest};
 use super::records::{self, Folded};
 use super::restore::Place;
 use super::store::{Store, broken, durable};
@@ -19,8 +20,11 @@ use crate::error::Result;
 use crate::state::frame::Kind;
 use crate::vocabulary::Epoch;
 
-/// The base is written in batches of about so many bytes: a commit waits for one at most.
-const BATCH: usize = 1 << 20;
+/// Up to so many bytes of changelogs are written to the base as one batch: a commit waits for one at most.
+const BATCH: u64 = 1 << 20;
+
+/// How many entries are written between two looks at whether to stop.
+const LOOK: usize = 1 << 14;
 
 /// What a call of [`Store::fold_if_due`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,6 +46,9 @@ impl Store {
     pub fn fold_if_due(&self) -> Result<FoldReport> {
         // A short test would come to no fold otherwise.
         fail_point!("store::fold-at-once", |_| self.fold_all());
+        if self.fold_wanted.swap(false, Ordering::SeqCst) {
+            return self.fold_all();
+        }
         let base = self.base_bytes();
         let due = decision::fold_now(&self.tuning, base, self.inner().chain.iter().map(|record| record.bytes()));
         self.fold(due)
@@ -56,6 +63,12 @@ impl Store {
         self.fold(epochs.saturating_sub(1))
     }
 
+    /// Has a fold that goes on stop where it is, and no other begin: the job is over. What it has written is no matter, see
+    /// above.
+    pub fn stop_folding(&self) {
+        self.fold_stopped.store(true, Ordering::SeqCst);
+    }
+
     fn fold(&self, epochs: usize) -> Result<FoldReport> {
         let mut report = FoldReport::default();
         if epochs == 0 {
@@ -66,12 +79,15 @@ impl Store {
         let mut left = epochs.min(self.inner().chain.len().saturating_sub(1));
         while left > 0 {
             let folded = self.fold_slice(left, &mut report)?;
+            if folded == 0 {
+                break;
+            }
             left = left.saturating_sub(folded);
         }
         Ok(report)
     }
 
-    /// Folds as many of the oldest `most` epochs as fit into a slice, and says how many.
+    /// Folds as many of the oldest `most` epochs as fit into a slice, and says how many; 0 where it was stopped.
     fn fold_slice(&self, most: usize, report: &mut FoldReport) -> Result<usize> {
         let (epochs, through, places, dropped) = {
             let inner = self.inner();
@@ -89,7 +105,9 @@ impl Store {
         let bytes = places.iter().fold(0_u64, |sum, (_, _, log)| sum.saturating_add(log.bytes));
         let sealed = places.iter().zip(&logs).map(|((_, _, log), sealed)| (log.step, &**sealed));
         let changes = merge::newest_wins(sealed, |step, _| !dropped.contains(&step))?;
-        self.write_base(&changes)?;
+        if !self.write_base(&changes, bytes)? {
+            return Ok(0);
+        }
         self.finish_fold(epochs, through)?;
         report.epochs = report.epochs.saturating_add(epochs as u64);
         report.changelog_bytes = report.changelog_bytes.saturating_add(bytes);
@@ -97,26 +115,54 @@ impl Store {
         Ok(epochs)
     }
 
-    /// Not synced: the last batch's sync covers what was written before it.
-    fn write_base(&self, changes: &[Addressed<'_>]) -> Result<()> {
+    /// Writes changes to the base, and says whether all of them were written: a large number as one sorted file that the
+    /// database takes in as it is, past its log and its write buffers.
+    fn write_base(&self, changes: &Newest<'_>, bytes: u64) -> Result<bool> {
+        if bytes >= BATCH { self.write_file(changes) } else { self.write_batch(changes) }
+    }
+
+    fn write_file(&self, changes: &Newest<'_>) -> Result<bool> {
+        let failed = |error| broken("could not fold changelogs", error);
+        // Beside the database's own files, so that taking it in is a rename. One that a crash left is overwritten.
+        let path = self.db.path().join("fold.sst");
+        let options = self.tuning.sorted_file();
+        let mut file = SstFileWriter::create(&options);
+        file.open(&path).map_err(failed)?;
+        let mut key = Vec::new();
+        for (number, Addressed { step, change }) in changes.iter().enumerate() {
+            if number % LOOK == 0 && self.fold_stopped.load(Ordering::SeqCst) {
+                return Ok(false);
+            }
+            layout::base(step, change.group, change.table, change.key, &mut key);
+            match change.value {
+                Some(value) => file.put(&key, value),
+                None => file.delete(&key),
+            }
+            .map_err(failed)?;
+        }
+        if changes.len() > 0 {
+            file.finish().map_err(failed)?;
+            let mut taking_in = IngestExternalFileOptions::default();
+            taking_in.set_move_files(true);
+            self.db.ingest_external_file_opts(&taking_in, vec![path]).map_err(failed)?;
+        }
+        fail_point!("store::mid-fold");
+        Ok(true)
+    }
+
+    /// Not synced: the sync of the fold's end covers what was written before it.
+    fn write_batch(&self, changes: &Newest<'_>) -> Result<bool> {
         let (mut writes, mut key) = (WriteBatch::default(), Vec::new());
-        for Addressed { step, change } in changes {
-            layout::base(*step, change.group, change.table, change.key, &mut key);
+        for Addressed { step, change } in changes.iter() {
+            layout::base(step, change.group, change.table, change.key, &mut key);
             match change.value {
                 Some(value) => writes.put(&key, value),
                 None => writes.delete(&key),
             }
-            if writes.size_in_bytes() >= BATCH {
-                self.write_part(std::mem::take(&mut writes))?;
-            }
         }
-        self.write_part(writes)
-    }
-
-    fn write_part(&self, writes: WriteBatch) -> Result<()> {
         self.db.write(writes).map_err(|error| broken("could not fold changelogs", error))?;
         fail_point!("store::mid-fold");
-        Ok(())
+        Ok(true)
     }
 
     /// From here on the base stands for these epochs. Durable, because dropping their files is.

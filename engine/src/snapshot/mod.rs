@@ -15,7 +15,7 @@
 //! # The layers inside
 //! A commit writes each changelog as one value, in one synced batch with the epoch's record. Behind it, [`Store::fold_if_due`]
 //! merges old changelogs into the *base*, one entry a key, and deletes them. A restore reads the base with the changelogs
-//! over it. Folding again what was folded already changes nothing, so a crash in the middle of it is no matter.
+//! over it, or only the changelogs, and reads the base key by key as it is asked for. Folding again what was folded already changes nothing, so a crash in the middle of it is no matter.
 //!
 //! # Damage
 //! RocksDB checks every block that it reads. It cannot tell a log that ends early from a log that was cut, so there are
@@ -23,6 +23,7 @@
 //! names its predecessor; and the file `committed` tells when the end of the chain is missing. An older epoch is never
 //! used silently, because sinks may have made later ones visible: it takes a file `accept-epoch-N`, which the error asks for.
 
+mod base;
 mod decision;
 mod files;
 mod fold;
@@ -34,6 +35,7 @@ mod restore;
 mod store;
 mod tuning;
 
+pub use base::{StepBase, VisitChange};
 pub use fold::FoldReport;
 pub use merge::Visit;
 pub use records::StepInfo;

@@ -31,19 +31,12 @@ impl Store {
 
     fn restore_step(&self, step: &StepName, groups: &Range<u16>, visit: &mut Visit<'_>) -> Result<()> {
         let _reading = self.base.read().unwrap_or_else(PoisonError::into_inner);
-        let (id, places) = {
-            let inner = self.inner();
-            let Some(id) = inner.step_id(step) else { return Ok(()) };
-            let all = inner
-                .chain
-                .iter()
-                .flat_map(|record| (0_u32..).zip(&record.logs).map(|(index, log)| (record.epoch, index, *log)));
-            (id, all.filter(|(_, _, log)| log.step == id).collect::<Vec<Place>>())
-        };
+        let Some(id) = self.inner().step_id(step) else { return Ok(()) };
+        let places = self.places_of(id);
         let logs = places.iter().map(|place| self.changelog(place)).collect::<Result<Vec<_>>>()?;
         let changes =
             merge::newest_wins(logs.iter().map(|log| (id, &**log)), |_, group| groups.contains(&group.number()))?;
-        let mut overlay = Overlay::new(changes, visit);
+        let mut overlay = Overlay::new(changes.iter(), visit);
         let mut reading = ReadOptions::default();
         reading.set_iterate_upper_bound(layout::base_prefix(id, u32::from(groups.end)));
         reading.fill_cache(false);
@@ -57,6 +50,16 @@ impl Store {
         // Without this, a damaged block would look like the end.
         iterator.status().map_err(|error| Error::state("the snapshot is damaged").caused_by(error))?;
         overlay.finish()
+    }
+
+    /// The changelogs of a step that are not folded, oldest first.
+    pub(super) fn places_of(&self, step: u32) -> Vec<Place> {
+        let inner = self.inner();
+        let all = inner
+            .chain
+            .iter()
+            .flat_map(|record| (0_u32..).zip(&record.logs).map(|(index, log)| (record.epoch, index, *log)));
+        all.filter(|(_, _, log)| log.step == step).collect()
     }
 
     /// A changelog, proven to be the one that its epoch's record names.

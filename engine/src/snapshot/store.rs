@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use fail::fail_point;
@@ -85,6 +86,10 @@ pub struct Store {
     /// Held for writing while the base changes, for reading while it is restored from.
     pub(super) base: RwLock<()>,
     pub(super) tuning: Tuning,
+    /// Whether the next fold is to be of everything: memory is short, and what the base has may leave it.
+    pub(super) fold_wanted: AtomicBool,
+    /// Whether folds are to stop where they are.
+    pub(super) fold_stopped: AtomicBool,
     /// The folder, where it was nobody's before this start.
     new: Option<Folder>,
     _lock: File,
@@ -115,7 +120,7 @@ pub(super) fn broken(what: impl Into<String>, error: rocksdb::Error) -> Error {
 
 impl Store {
     pub(super) fn new(db: DB, inner: Inner, tuning: Tuning, new: Option<Folder>, lock: File) -> Self {
-        Self { db, inner: Mutex::new(inner), base: RwLock::new(()), tuning, new, _lock: lock }
+        Self { db, inner: Mutex::new(inner), base: RwLock::new(()), tuning, fold_wanted: AtomicBool::new(false), fold_stopped: AtomicBool::new(false), new, _lock: lock }
     }
 
     pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {

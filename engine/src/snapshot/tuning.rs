@@ -66,10 +66,27 @@ impl Tuning {
         options.set_log_level(LogLevel::Warn);
         options.set_keep_log_file_num(2);
         options.set_max_log_file_size(1 << 20);
-        let mut table = BlockBasedOptions::default();
-        table.set_block_cache(&Cache::new_lru_cache(8 << 20));
-        table.set_block_size(16 << 10);
-        options.set_block_based_table_factory(&table);
+        options.set_block_based_table_factory(&blocks());
+        // A key that is asked for is there, mostly: the greatest level needs no filter.
+        options.set_optimize_filters_for_hits(true);
         Ok(options)
     }
+
+    /// Options of a file of base entries that is written outside the database.
+    pub(super) fn sorted_file(&self) -> Options {
+        let mut options = Options::default();
+        // It comes in as the youngest level.
+        options.set_compression_type(DBCompressionType::None);
+        options.set_block_based_table_factory(&blocks());
+        options
+    }
+}
+
+fn blocks() -> BlockBasedOptions {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(&Cache::new_lru_cache(8 << 20));
+    // Small, because state that is not in memory is read key by key.
+    table.set_block_size(4 << 10);
+    table.set_bloom_filter(10.0, false);
+    table
 }

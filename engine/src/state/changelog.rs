@@ -149,16 +149,26 @@ impl<'a> ChangelogReader<'a> {
         Ok(Self { rest: frame::unseal(Kind::Changelog, sealed)? })
     }
 
-    fn read(&mut self) -> Option<Change<'a>> {
-        let (&[low, high, table], rest) = self.rest.split_first_chunk()?;
+    /// The changes of a sealed changelog, one after the other.
+    pub(crate) fn payload(sealed: &'a [u8]) -> Result<&'a [u8]> {
+        frame::unseal(Kind::Changelog, sealed)
+    }
+
+    /// Where in `payload`, all of it, the next change begins.
+    pub(crate) fn offset(&self, payload: &[u8]) -> usize {
+        payload.len().saturating_sub(self.rest.len())
+    }
+
+    /// The change that `bytes` begin with, and what follows it.
+    pub(crate) fn first(bytes: &'a [u8]) -> Option<(Change<'a>, &'a [u8])> {
+        let (&[low, high, table], rest) = bytes.split_first_chunk()?;
         let (key, rest) = take(rest, Some)?;
         let group = KeyGroup::new(u16::from_le_bytes([low, high]));
         let (value, rest) = match rest.split_first()? {
             (0, rest) => (None, rest),
             _ => take(rest, |length| length.checked_sub(1)).map(|(value, rest)| (Some(value), rest))?,
         };
-        self.rest = rest;
-        Some(Change { group, table: Table(table), key, value })
+        Some((Change { group, table: Table(table), key, value }, rest))
     }
 }
 
@@ -169,7 +179,10 @@ impl<'a> Iterator for ChangelogReader<'a> {
         if self.rest.is_empty() {
             return None;
         }
-        let change = self.read();
+        let change = Self::first(self.rest).map(|(change, rest)| {
+            self.rest = rest;
+            change
+        });
         if change.is_none() {
             self.rest = &[];
         }

@@ -18,14 +18,14 @@
 pub mod changelog;
 pub mod codec;
 pub mod frame;
-mod keyed;
+pub mod keyed;
 pub mod seen;
 mod slots;
 mod timers;
 mod windows;
 
 pub use changelog::{Change, ChangelogReader, ChangelogWriter, Table};
-pub use keyed::KeyedState;
+pub use keyed::{Base, KeyedState, Place, Wanted};
 pub use seen::{Seen, SeenIds};
 pub use timers::Timers;
 pub use windows::WindowState;

@@ -57,11 +57,6 @@ impl<K: Eq + Hash, V> Slots<K, V> {
         self.index.find(hash, |&place| holds(slots, place, hash, key)).copied()
     }
 
-    pub(super) fn get(&self, hash: u64, key: &K) -> Option<&V> {
-        let place = self.place(remix(hash), key)?;
-        Some(&self.slots.get(place as usize)?.entry.as_ref()?.value)
-    }
-
     /// The value of `key`, made by `default` where there is none, marked as changed.
     pub(super) fn upsert(&mut self, hash: u64, group: KeyGroup, key: &K, default: impl FnOnce() -> V) -> &mut V
     where

@@ -1,0 +1,108 @@
+//! The running operator: folds each key's records without end, and gives the new result with every record.
+//!
+//! *Enters*: keyed records. *Leaves*: a result a record. *Survives a crash*: the accumulators.
+
+use std::sync::Arc;
+
+use super::Flowing;
+use super::context::JobContext;
+use super::control::Control;
+use super::key_by::{Keyed, Routing, stateful_by_key};
+use super::share::Share;
+use super::stateful::{EpochLogic, Made, Outputs};
+use super::tier::TieredState;
+use super::window::Fold;
+use crate::error::Result;
+use crate::state::Place;
+use crate::state::changelog::{ChangelogWriter, Table};
+use crate::vocabulary::{Epoch, Event, EventTime, Key, Record, State, StepName};
+
+/// Accumulators.
+const TOTALS: Table = Table(0);
+
+/// So many keys are looked up together, so that they wait for main memory together.
+const LOOK_AHEAD: usize = 32;
+
+/// What a key's records have come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningResult<K, V> {
+    /// The key.
+    pub key: K,
+    /// What its records so far were folded into.
+    pub value: V,
+}
+
+/// What a running step is made of.
+pub(crate) struct RunningStep<A, T, V> {
+    pub(crate) name: StepName,
+    pub(crate) fold: Fold<A, T, V>,
+    pub(crate) routing: Routing,
+}
+
+/// Builds the running operator. Gives results, nothing, and control parts.
+///
+/// # Errors
+/// State that cannot be restored.
+pub(crate) fn running<'scope, K: Key, T: Record, A: State, V: Clone + 'static>(
+    context: &Arc<JobContext>,
+    worker: usize,
+    stream: Flowing<'scope, Keyed<K, T>>,
+    step: RunningStep<A, T, V>,
+) -> Result<Outputs<'scope, Event<RunningResult<K, V>>, ()>> {
+    let RunningStep { name, fold, routing } = step;
+    let share = Share::new(context, &name, worker);
+    let totals = TieredState::restore(context, &share, TOTALS, &mut |_, _, _, _| Ok(()))?;
+    let logic = RunningLogic { share, fold, totals, places: Vec::new() };
+    Ok(stateful_by_key(context, &name, stream, &routing, logic))
+}
+
+struct RunningLogic<K, T, A, V> {
+    share: Share,
+    fold: Fold<A, T, V>,
+    totals: TieredState<K, A>,
+    places: Vec<Option<Place>>,
+}
+
+impl<K: Key, T: Record, A: State, V: Clone + 'static> EpochLogic for RunningLogic<K, T, A, V> {
+    type In = Keyed<K, T>;
+    type Out = Event<RunningResult<K, V>>;
+    type Side = ();
+
+    fn batch(&mut self, records: Vec<Keyed<K, T>>, made: &mut Made<Self::Out, ()>) -> Result<()> {
+        let share = &self.share;
+        self.totals.fetch(records.iter().map(|keyed| (keyed.hash, share.group_of(keyed.hash), &keyed.key)))?;
+        made.out.reserve(records.len());
+        let mut records = records.into_iter();
+        while records.len() > 0 {
+            let ahead = records.as_slice().iter().take(LOOK_AHEAD);
+            self.totals.state.find_all(ahead.map(|keyed| (keyed.hash, &keyed.key)), &mut self.places);
+            for (place, Keyed { hash, key, event }) in self.places.iter().zip(records.by_ref()) {
+                let group = share.group_of(hash);
+                let accumulator = self.totals.state.upsert_at(*place, hash, group, &key, || (self.fold.empty)());
+                (self.fold.add)(accumulator, &event.value);
+                let value = (self.fold.finish)(accumulator.clone());
+                made.out.push(Event {
+                    at: event.at,
+                    watermark: event.watermark,
+                    value: RunningResult { key, value },
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, _watermark: Option<EventTime>, _fired: &mut Vec<(EventTime, Vec<Self::Out>)>) -> Result<()> {
+        Ok(())
+    }
+
+    fn close(&mut self, epoch: Epoch, parts: &mut Vec<Control>) -> Result<()> {
+        let mut changes = ChangelogWriter::default();
+        self.totals.close(epoch, &mut changes)?;
+        self.share.hand_over(changes, self.totals.state.len(), self.totals.state.bytes(), parts);
+        Ok(())
+    }
+
+    fn hold(&self, _watermark: EventTime) -> Option<EventTime> {
+        None
+    }
+}

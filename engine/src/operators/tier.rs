@@ -1,0 +1,153 @@
+//! Keyed state with the snapshot's base behind it: in memory as far as the job's memory goes, and read back on demand.
+//!
+//! *Enters*: the keys of a batch, before the batch. *Leaves*: what changed in an epoch. *Survives a crash*: as all state
+//! does; a start brings back only what is not folded yet, answers from the base at once, and reads the rest behind.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::context::JobContext;
+use super::share::Share;
+use crate::error::Result;
+use crate::exchange::stable_hash;
+use crate::snapshot::{StepBase, Visit};
+use crate::state::changelog::{Change, ChangelogWriter, Table};
+use crate::state::{KeyedState, Wanted};
+use crate::vocabulary::{Epoch, Key, KeyGroup, State};
+
+/// How long an epoch's share of reading the base behind a start may take. A tenth of an epoch, so that records hardly notice.
+const WARM_UP: Duration = Duration::from_millis(20);
+
+/// Bytes of the base that are read before the time is looked at.
+const WARM_UP_SLICE: usize = 256 << 10;
+
+/// A map of a keyed step on one worker.
+pub(super) struct TieredState<K, V> {
+    pub(super) state: KeyedState<K, V>,
+    context: Arc<JobContext>,
+    table: Table,
+    /// `None` in a plan.
+    base: Option<StepBase>,
+    wanted: Wanted,
+    /// Where the reading behind a start is; `None` once it is over.
+    warming: Option<Option<Vec<u8>>>,
+    /// What the job's account of memory knows of this map.
+    accounted: usize,
+    pressing: bool,
+}
+
+impl<K: Key, V: State> TieredState<K, V> {
+    /// The map as the last committed epoch left it. `others` takes the live entries of the step's other maps.
+    pub(super) fn restore(
+        context: &Arc<JobContext>,
+        share: &Share,
+        table: Table,
+        others: &mut Visit<'_>,
+    ) -> Result<Self> {
+        let mut state = KeyedState::new();
+        let base = share.base(table);
+        let mut warming = None;
+        if let Some(base) = &base {
+            state.restore_over_base(context.committed.unwrap_or_default());
+            let mut scratch = Vec::new();
+            let partial = base.restore(&mut |of, Change { group, key, value, .. }| match value {
+                Some(value) if of == table => state.restore(group, |key| stable_hash(key, &mut scratch), key, value),
+                Some(value) => others(group, of, key, value),
+                None if of == table => state.restore_removed(key),
+                None => Ok(()),
+            })?;
+            if partial {
+                state.rest_in_base();
+                warming = Some(None);
+            }
+        }
+        Ok(Self {
+            state,
+            context: Arc::clone(context),
+            table,
+            base,
+            wanted: Wanted::default(),
+            warming,
+            accounted: 0,
+            pressing: false,
+        })
+    }
+
+    /// Brings the entries of these keys into memory. They stay until the epoch is closed.
+    pub(super) fn fetch<'a>(&mut self, keys: impl Iterator<Item = (u64, KeyGroup, &'a K)>) -> Result<()>
+    where
+        K: 'a,
+    {
+        match &self.base {
+            Some(base) => self.state.fetch(keys, base, &mut self.wanted),
+            None => Ok(()),
+        }
+    }
+
+    /// Hands over what changed in `epoch`, and then makes room, or reads on behind a start.
+    pub(super) fn close(&mut self, epoch: Epoch, changes: &mut ChangelogWriter) -> Result<()> {
+        self.state.drain_changes(self.table, changes)?;
+        self.state.closed(epoch);
+        let Some(base) = &self.base else { return Ok(()) };
+        self.state.folded_through(base.folded());
+        self.make_room();
+        self.warm_up()
+    }
+
+    /// Lets go of what is above this map's share of the job's memory. Where too little may go, because it is not in the base
+    /// yet, has the base brought up to date and the sources wait for it.
+    fn make_room(&mut self) {
+        let resident = self.state.resident_bytes();
+        let memory = &self.context.memory;
+        memory.account(self.accounted, resident);
+        self.accounted = resident;
+        let allowed = memory.share_of(resident);
+        let mut pressing = false;
+        if resident > allowed {
+            if self.state.evict(allowed) > 0 {
+                // Memory is full, so the rest of the base would find no place.
+                self.warming = None;
+            }
+            let resident = self.state.resident_bytes();
+            memory.account(self.accounted, resident);
+            self.accounted = resident;
+            // A twentieth over is no reason to stop.
+            pressing = resident > allowed.saturating_add(allowed / 20)
+                && self.base.as_ref().is_some_and(StepBase::ask_for_fold);
+        }
+        if pressing != std::mem::replace(&mut self.pressing, pressing) {
+            memory.press(pressing);
+        }
+    }
+
+    fn warm_up(&mut self) -> Result<()> {
+        let (Some(base), Some(at)) = (&self.base, &mut self.warming) else { return Ok(()) };
+        if self.context.memory.is_full() {
+            self.warming = None;
+            return Ok(());
+        }
+        let (state, mut scratch) = (&mut self.state, Vec::new());
+        let started = Instant::now();
+        while started.elapsed() < WARM_UP {
+            let next = base.walk(at.take(), WARM_UP_SLICE, &mut |group, _table, key, value| {
+                state.warm(group, |key| stable_hash(key, &mut scratch), key, value)
+            })?;
+            if next.is_none() {
+                state.all_warm();
+                self.warming = None;
+                return Ok(());
+            }
+            *at = next;
+        }
+        Ok(())
+    }
+}
+
+impl<K, V> Drop for TieredState<K, V> {
+    fn drop(&mut self) {
+        self.context.memory.account(self.accounted, 0);
+        if self.pressing {
+            self.context.memory.press(false);
+        }
+    }
+}
