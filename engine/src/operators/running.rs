@@ -81,11 +81,7 @@ impl<K: Key, T: Record, A: State, V: Clone + 'static> EpochLogic for RunningLogi
                 let accumulator = self.totals.state.upsert_at(*place, hash, group, &key, || (self.fold.empty)());
                 (self.fold.add)(accumulator, &event.value);
                 let value = (self.fold.finish)(accumulator.clone());
-                made.out.push(Event {
-                    at: event.at,
-                    watermark: event.watermark,
-                    value: RunningResult { key, value },
-                });
+                made.out.push(Event { at: event.at, watermark: event.watermark, value: RunningResult { key, value } });
             }
         }
         Ok(())

@@ -4,7 +4,7 @@
 //! does; a start brings back only what is not folded yet, answers from the base at once, and reads the rest behind.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::context::JobContext;
 use super::share::Share;
@@ -15,7 +15,7 @@ use crate::state::changelog::{Change, ChangelogWriter, Table};
 use crate::state::{KeyedState, Wanted};
 use crate::vocabulary::{Epoch, Key, KeyGroup, State};
 
-/// How long an epoch's share of reading the base behind a start may take. A tenth of an epoch, so that records hardly notice.
+/// How long a step reads the base behind a start at the end of an epoch: a tenth of an epoch of the default length.
 const WARM_UP: Duration = Duration::from_millis(20);
 
 /// Bytes of the base that are read before the time is looked at.
@@ -73,11 +73,16 @@ impl<K: Key, V: State> TieredState<K, V> {
         })
     }
 
-    /// Brings the entries of these keys into memory. They stay until the epoch is closed.
+    /// Brings the entries of these keys into memory. They stay until the next call, or until the epoch is closed.
     pub(super) fn fetch<'a>(&mut self, keys: impl Iterator<Item = (u64, KeyGroup, &'a K)>) -> Result<()>
     where
         K: 'a,
     {
+        // What an epoch touches cannot leave before it is over, so it is over sooner where that is too much.
+        if !self.pressing && self.base.is_some() && self.make_room() {
+            self.press(true);
+            self.context.hurry();
+        }
         match &self.base {
             Some(base) => self.state.fetch(keys, base, &mut self.wanted),
             None => Ok(()),
@@ -90,45 +95,57 @@ impl<K: Key, V: State> TieredState<K, V> {
         self.state.closed(epoch);
         let Some(base) = &self.base else { return Ok(()) };
         self.state.folded_through(base.folded());
-        self.make_room();
+        let over = self.make_room();
+        // Where there is nothing to fold, waiting would not help.
+        let pressing = over && self.base.as_ref().is_some_and(StepBase::ask_for_fold);
+        self.press(pressing);
         self.warm_up()
     }
 
-    /// Lets go of what is above this map's share of the job's memory. Where too little may go, because it is not in the base
-    /// yet, has the base brought up to date and the sources wait for it.
-    fn make_room(&mut self) {
-        let resident = self.state.resident_bytes();
-        let memory = &self.context.memory;
-        memory.account(self.accounted, resident);
-        self.accounted = resident;
-        let allowed = memory.share_of(resident);
-        let mut pressing = false;
-        if resident > allowed {
-            if self.state.evict(allowed) > 0 {
-                // Memory is full, so the rest of the base would find no place.
-                self.warming = None;
-            }
-            let resident = self.state.resident_bytes();
-            memory.account(self.accounted, resident);
-            self.accounted = resident;
-            // A twentieth over is no reason to stop.
-            pressing = resident > allowed.saturating_add(allowed / 20)
-                && self.base.as_ref().is_some_and(StepBase::ask_for_fold);
+    /// Lets go of what is above this map's share of the job's memory. Says whether too little may go: it is not in the base
+    /// yet.
+    fn make_room(&mut self) -> bool {
+        let allowed = self.allowed();
+        // A twentieth over is no reason to do anything.
+        let limit = allowed.saturating_add(allowed / 20);
+        if self.accounted <= limit {
+            return false;
         }
+        if self.state.evict(allowed) > 0 {
+            // Memory is full, so the rest of the base would find no place.
+            self.warming = None;
+        }
+        self.allowed();
+        self.accounted > limit
+    }
+
+    /// This map's share of the job's memory, after telling the account what it keeps.
+    fn allowed(&mut self) -> usize {
+        let resident = self.state.resident_bytes();
+        self.context.memory.account(self.accounted, resident);
+        self.accounted = resident;
+        self.context.memory.share_of(resident)
+    }
+
+    /// The sources wait while this is so.
+    fn press(&mut self, pressing: bool) {
         if pressing != std::mem::replace(&mut self.pressing, pressing) {
-            memory.press(pressing);
+            self.context.memory.press(pressing);
         }
     }
 
     fn warm_up(&mut self) -> Result<()> {
         let (Some(base), Some(at)) = (&self.base, &mut self.warming) else { return Ok(()) };
-        if self.context.memory.is_full() {
-            self.warming = None;
-            return Ok(());
-        }
         let (state, mut scratch) = (&mut self.state, Vec::new());
-        let started = Instant::now();
-        while started.elapsed() < WARM_UP {
+        let started = self.context.now();
+        while self.context.now().saturating_duration_since(started) < WARM_UP {
+            let resident = state.resident_bytes();
+            self.context.memory.account(self.accounted, resident);
+            self.accounted = resident;
+            if self.context.memory.is_full() {
+                self.warming = None;
+                return Ok(());
+            }
             let next = base.walk(at.take(), WARM_UP_SLICE, &mut |group, _table, key, value| {
                 state.warm(group, |key| stable_hash(key, &mut scratch), key, value)
             })?;

@@ -18,6 +18,9 @@ use crate::error::{Error, Result};
 use crate::state::{Base, Change, Table, Wanted, keyed};
 use crate::vocabulary::{Epoch, StepName};
 
+/// RocksDB's only column family here.
+pub(super) const BASE_FAMILY: &str = "default";
+
 /// One map of a step, as the base has it.
 #[derive(Debug)]
 pub struct StepBase {
@@ -37,7 +40,6 @@ impl Store {
         let step = self.inner().step_id(step)?;
         Some(StepBase { store: Arc::clone(self), step, table, groups })
     }
-
 }
 
 impl StepBase {
@@ -71,9 +73,14 @@ impl StepBase {
         self.restore_others(changes.iter().filter(|addressed| addressed.change.table != self.table), visit)
     }
 
-    fn restore_others<'a>(&self, changes: impl Iterator<Item = Addressed<'a>>, visit: &mut VisitChange<'_>) -> Result<bool> {
+    fn restore_others<'a>(
+        &self,
+        changes: impl Iterator<Item = Addressed<'a>>,
+        visit: &mut VisitChange<'_>,
+    ) -> Result<bool> {
         let mut found = false;
-        let mut put = |group, table, key: &[u8], value: &[u8]| visit(table, Change { group, table, key, value: Some(value) });
+        let mut put =
+            |group, table, key: &[u8], value: &[u8]| visit(table, Change { group, table, key, value: Some(value) });
         let mut overlay = merge::Overlay::new(changes, &mut put);
         let mut reading = ReadOptions::default();
         reading.set_iterate_upper_bound(layout::base_prefix(self.step, u32::from(self.groups.end)));
@@ -139,7 +146,7 @@ impl Base for StepBase {
         // Neighbours share blocks.
         spans.sort_unstable_by(|a, b| at(a.0, a.1).cmp(at(b.0, b.1)));
         let keys: Vec<&[u8]> = spans.iter().map(|&(start, end, _)| at(start, end)).collect();
-        let family = self.store.db.cf_handle("default").ok_or_else(|| Error::internal("the store has no base"))?;
+        let family = self.store.db.cf_handle(BASE_FAMILY).ok_or_else(|| Error::internal("the store has no base"))?;
         let values = self.store.db.batched_multi_get_cf(family, &keys, true);
         for ((value, key), (_, _, index)) in values.into_iter().zip(keys).zip(spans) {
             let value = value.map_err(|error| broken("could not read state back", error))?;

@@ -93,9 +93,7 @@ pub(super) fn newest_wins<'a>(
         let first = (a.place, a.key).cmp(&(b.place, b.key));
         first.then_with(|| rest(a).cmp(rest(b))).then_with(|| (b.log, b.offset).cmp(&(a.log, a.offset)))
     });
-    orders.dedup_by(|later, first| {
-        (later.place, later.key) == (first.place, first.key) && rest(later) == rest(first)
-    });
+    orders.dedup_by(|later, first| (later.place, later.key) == (first.place, first.key) && rest(later) == rest(first));
     Ok(Newest { logs: opened, orders })
 }
 

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::path::Path;
 
 use fail::fail_point;
-use rocksdb::{DB, ReadOptions, WriteBatch};
+use rocksdb::{ColumnFamilyDescriptor, DB, ReadOptions, WriteBatch};
 
+use super::base::BASE_FAMILY;
 use super::decision;
 use super::files::Folder;
 use super::layout;
@@ -85,7 +86,9 @@ fn open_claimed(folder: &Folder, wanted: &Identity, tuning: &Tuning) -> Result<(
     let committed = seen.chain.back().map(|record| record.epoch);
     decision::may_resume(committed, &witness, &folder.accepted())?;
 
-    let db = DB::open(&options, &path).map_err(unreadable)?;
+    // By its family, which reading many keys at once asks for.
+    let family = ColumnFamilyDescriptor::new(BASE_FAMILY, tuning.options(false)?);
+    let db = DB::open_cf_descriptors(&options, &path, [family]).map_err(unreadable)?;
     let mut loaded = load(&db, &wanted.job)?;
     if loaded != seen {
         return Err(Error::state("it is damaged, a second look at it showed other contents"));

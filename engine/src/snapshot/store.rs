@@ -120,7 +120,16 @@ pub(super) fn broken(what: impl Into<String>, error: rocksdb::Error) -> Error {
 
 impl Store {
     pub(super) fn new(db: DB, inner: Inner, tuning: Tuning, new: Option<Folder>, lock: File) -> Self {
-        Self { db, inner: Mutex::new(inner), base: RwLock::new(()), tuning, fold_wanted: AtomicBool::new(false), fold_stopped: AtomicBool::new(false), new, _lock: lock }
+        Self {
+            db,
+            inner: Mutex::new(inner),
+            base: RwLock::new(()),
+            tuning,
+            fold_wanted: AtomicBool::new(false),
+            fold_stopped: AtomicBool::new(false),
+            new,
+            _lock: lock,
+        }
     }
 
     pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {

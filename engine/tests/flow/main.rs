@@ -20,6 +20,7 @@ mod process;
 mod random;
 mod restart_policy;
 mod restarts;
+mod running;
 mod sink_failures;
 mod source_failures;
 mod start;

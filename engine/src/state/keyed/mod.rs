@@ -317,13 +317,7 @@ impl<K: Key, V: State> KeyedState<K, V> {
     ///
     /// # Errors
     /// The bytes are not those of a `K` and a `V`.
-    pub fn warm(
-        &mut self,
-        group: KeyGroup,
-        hash_of: impl FnOnce(&K) -> u64,
-        key: &[u8],
-        value: &[u8],
-    ) -> Result<()> {
+    pub fn warm(&mut self, group: KeyGroup, hash_of: impl FnOnce(&K) -> u64, key: &[u8], value: &[u8]) -> Result<()> {
         let decoded = codec::decode::<K>(key)?;
         let hash = hash_of(&decoded);
         if self.entries.find(hash, &decoded).is_none() && !self.gone.contains_key(&decoded) {
@@ -335,8 +329,8 @@ impl<K: Key, V: State> KeyedState<K, V> {
 
     /// Says that every entry of the base is here.
     pub fn all_warm(&mut self) {
+        // What was removed stays known until that is folded: entries may leave again before.
         self.partial = false;
-        self.gone = HashMap::new();
     }
 
     /// Takes in that the base has all changes through the epoch `folded`.

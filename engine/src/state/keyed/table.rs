@@ -21,8 +21,6 @@ pub(super) struct Entry<K, V> {
     pub(super) drained: u32,
     tag: u32,
     pub(super) group: KeyGroup,
-    /// Changed since the last drain.
-    pub(super) dirty: bool,
     /// In a changelog or the base: its removal must be written too.
     pub(super) persisted: bool,
     /// Used since the last look at what may go.
@@ -32,7 +30,7 @@ pub(super) struct Entry<K, V> {
 impl<K, V> Entry<K, V> {
     /// An entry that no drain has written; `persisted` where the snapshot has it all the same.
     pub(super) fn new(group: KeyGroup, key: K, value: V, persisted: bool) -> Self {
-        Self { key, value, drained: 0, tag: 0, group, dirty: false, persisted, used: true }
+        Self { key, value, drained: 0, tag: 0, group, persisted, used: true }
     }
 }
 
@@ -51,7 +49,9 @@ pub(super) struct Table<K, V> {
     index: HashTable<Link>,
     blocks: Vec<Vec<Option<Entry<K, V>>>>,
     free: Vec<Place>,
-    dirty: Vec<Place>,
+    /// A bit a place: whether its entry changed since the last drain. A drain goes through memory in order, where a list of
+    /// places would send it back and forth.
+    dirty: Vec<u64>,
     /// Where the search for entries that may go continues.
     hand: usize,
 }
@@ -74,6 +74,11 @@ fn spread(tag: u32) -> u64 {
     u64::from(tag).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
+/// The place's bit in its word of `dirty`.
+fn bit(Place(place): Place) -> u64 {
+    1 << (place % 64)
+}
+
 impl<K: Eq, V> Table<K, V> {
     pub(super) fn len(&self) -> usize {
         self.index.len()
@@ -94,11 +99,8 @@ impl<K: Eq, V> Table<K, V> {
     }
 
     /// Finds several keys, in their order. The look-ups wait for main memory together instead of one after the other.
-    pub(super) fn find_all<'a>(
-        &self,
-        keys: impl Iterator<Item = (u64, &'a K)> + Clone,
-        places: &mut Vec<Option<Place>>,
-    ) where
+    pub(super) fn find_all<'a>(&self, keys: impl Iterator<Item = (u64, &'a K)> + Clone, places: &mut Vec<Option<Place>>)
+    where
         K: 'a,
     {
         places.clear();
@@ -126,8 +128,12 @@ impl<K: Eq, V> Table<K, V> {
         let entry = block.and_then(|block| block.get_mut(place.0 as usize % BLOCK)).and_then(Option::as_mut);
         let entry = entry.expect("a place that was found holds an entry");
         entry.used = true;
-        if !std::mem::replace(&mut entry.dirty, true) {
-            dirty.push(place);
+        let word = (place.0 >> 6) as usize;
+        if word >= dirty.len() {
+            dirty.resize(word + 1, 0);
+        }
+        if let Some(word) = dirty.get_mut(word) {
+            *word |= bit(place);
         }
         &mut entry.value
     }
@@ -174,6 +180,9 @@ impl<K: Eq, V> Table<K, V> {
     fn remove_at(&mut self, tag: u32, place: Place) -> Option<Entry<K, V>> {
         self.index.find_entry(spread(tag), |link| link.place == place).ok()?.remove();
         self.free.push(place);
+        if let Some(word) = self.dirty.get_mut((place.0 >> 6) as usize) {
+            *word &= !bit(place);
+        }
         self.slot(place)?.take()
     }
 
@@ -189,15 +198,15 @@ impl<K: Eq, V> Table<K, V> {
         mut visit: impl FnMut(&Entry<K, V>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut dirty = std::mem::take(&mut self.dirty);
-        for place in dirty.drain(..) {
-            // A place may be listed twice, when its entry was removed and another took it: the mark tells.
-            if let Some(Some(entry)) = self.slot(place)
-                && entry.dirty
-            {
-                visit(entry)?;
-                entry.dirty = false;
-                entry.persisted = true;
-                entry.drained = number;
+        for (first, word) in (0_u32..).step_by(64).zip(&mut dirty) {
+            while *word != 0 {
+                let place = Place(first + word.trailing_zeros());
+                *word &= *word - 1;
+                if let Some(Some(entry)) = self.slot(place) {
+                    visit(entry)?;
+                    entry.persisted = true;
+                    entry.drained = number;
+                }
             }
         }
         self.dirty = dirty;
@@ -205,19 +214,21 @@ impl<K: Eq, V> Table<K, V> {
     }
 
     /// Removes up to `count` entries that the base has as they are: written by drain `through` or before, and not used since
-    /// the last look. One round at most. Says how many went.
+    /// the last look; where these are not enough, the others too. Says how many went.
     pub(super) fn evict(&mut self, count: usize, through: u32) -> usize {
         let places = self.blocks.len().saturating_mul(BLOCK);
         let mut gone = 0;
-        for _ in 0..places {
+        // The first round takes the marks of use where it finds them.
+        for _ in 0..places.saturating_mul(2) {
             if gone == count {
                 break;
             }
             let place = Place(self.hand as u32);
             self.hand = if self.hand + 1 >= places { 0 } else { self.hand + 1 };
+            let changed = self.dirty.get((place.0 >> 6) as usize).is_some_and(|word| word & bit(place) != 0);
             let Some(Some(entry)) = self.slot(place) else { continue };
             let wanted = std::mem::take(&mut entry.used);
-            if !wanted && !entry.dirty && entry.persisted && entry.drained <= through {
+            if !wanted && !changed && entry.persisted && entry.drained <= through {
                 let tag = entry.tag;
                 self.remove_at(tag, place);
                 gone += 1;
@@ -234,7 +245,8 @@ impl<K: Eq, V> Table<K, V> {
 
     /// Bytes that the map itself takes; what keys and values own on the heap is not counted.
     pub(super) fn bytes(&self) -> usize {
-        let places = self.free.capacity().saturating_add(self.dirty.capacity()).saturating_mul(size_of::<Place>());
+        let places = self.free.capacity().saturating_mul(size_of::<Place>());
+        let places = places.saturating_add(self.dirty.capacity().saturating_mul(size_of::<u64>()));
         let slots: usize = self.blocks.iter().map(Vec::capacity).sum();
         let slots = slots.saturating_mul(size_of::<Option<Entry<K, V>>>());
         slots.saturating_add(places).saturating_add(self.index.allocation_size())

@@ -112,3 +112,194 @@ fn bytes_of_another_type_are_not_restored() {
     assert!(state.restore(KeyGroup::new(0), |_| 0, &[1], &[9, 9]).is_err());
     assert!(state.is_empty());
 }
+
+/// What a job does around a map: commits changelogs, folds them into a base, starts again.
+#[derive(Default)]
+struct Disk {
+    base: std::cell::RefCell<Stored>,
+    chain: Vec<(Epoch, Vec<u8>)>,
+    folded: Epoch,
+}
+
+impl Disk {
+    fn commit(&mut self, state: &mut KeyedState<String, u64>, epoch: Epoch) {
+        let mut changes = ChangelogWriter::new();
+        state.drain_changes(Table(0), &mut changes).unwrap();
+        state.closed(epoch);
+        if let Some(sealed) = changes.finish() {
+            self.chain.push((epoch, sealed));
+        }
+    }
+
+    fn fold(&mut self, epochs: usize) {
+        for (epoch, sealed) in self.chain.drain(..epochs.min(self.chain.len())) {
+            self.folded = epoch;
+            let mut base = self.base.borrow_mut();
+            for change in ChangelogReader::open(&sealed).unwrap() {
+                let change = change.unwrap();
+                let key = (change.group, change.key.to_vec());
+                match change.value {
+                    Some(value) => _ = base.insert(key, value.to_vec()),
+                    None => _ = base.remove(&key),
+                }
+            }
+        }
+    }
+
+    fn start(&self, committed: Epoch) -> KeyedState<String, u64> {
+        let mut state = KeyedState::<String, u64>::new();
+        state.restore_over_base(committed);
+        let mut newest = BTreeMap::new();
+        for (_, sealed) in &self.chain {
+            for change in ChangelogReader::open(sealed).unwrap() {
+                let change = change.unwrap();
+                newest.insert((change.group, change.key.to_vec()), change.value.map(<[u8]>::to_vec));
+            }
+        }
+        for ((group, key), value) in newest {
+            match value {
+                Some(value) => state.restore(group, |key| hash(key), &key, &value).unwrap(),
+                None => state.restore_removed(&key).unwrap(),
+            }
+        }
+        if !self.base.borrow().is_empty() {
+            state.rest_in_base();
+        }
+        state
+    }
+}
+
+impl Base for Disk {
+    fn read(&self, wanted: &Wanted, found: &mut Found<'_>) -> Result<()> {
+        let base = self.base.borrow();
+        for (index, (group, key)) in wanted.iter().enumerate() {
+            if let Some(value) = base.get(&(group, key.to_vec())) {
+                found(index, key, value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Add(String, u32),
+    Remove(String),
+    Look(String),
+    Commit,
+    Fold(usize),
+    Evict,
+    /// The whole base at once, as if the walk behind a start came to its end here.
+    Warm,
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => ("[ab]{0,3}", any::<u32>()).prop_map(|(key, by)| Step::Add(key, by)),
+        4 => "[ab]{0,3}".prop_map(Step::Remove),
+        4 => "[ab]{0,3}".prop_map(Step::Look),
+        4 => Just(Step::Commit),
+        3 => (0..4_usize).prop_map(Step::Fold),
+        3 => Just(Step::Evict),
+        1 => Just(Step::Warm),
+        1 => Just(Step::Restart),
+    ];
+    proptest::collection::vec(step, 0..120)
+}
+
+proptest! {
+    #[test]
+    fn what_left_memory_is_found_in_the_base_and_what_was_removed_is_not(steps in steps()) {
+        let (mut disk, mut model, mut committed) = (Disk::default(), BTreeMap::new(), BTreeMap::new());
+        let (mut state, mut epoch, mut wanted) = (disk.start(Epoch::default()), Epoch::default(), Wanted::default());
+        let mut evicted = false;
+        for step in steps {
+            match step {
+                Step::Add(key, by) => {
+                    state.fetch([(hash(&key), group(&key), &key)].into_iter(), &disk, &mut wanted).unwrap();
+                    let value = state.upsert(hash(&key), group(&key), &key, || 0_u64);
+                    *value = value.wrapping_add(u64::from(by));
+                    let value = model.entry(key).or_insert(0_u64);
+                    *value = value.wrapping_add(u64::from(by));
+                }
+                Step::Remove(key) => {
+                    state.fetch([(hash(&key), group(&key), &key)].into_iter(), &disk, &mut wanted).unwrap();
+                    prop_assert_eq!(state.remove(hash(&key), &key), model.remove(&key));
+                }
+                Step::Look(key) => {
+                    // Twice in one batch: two records of one key.
+                    let asked = [(hash(&key), group(&key), &key), (hash(&key), group(&key), &key)];
+                    state.fetch(asked.into_iter(), &disk, &mut wanted).unwrap();
+                    prop_assert_eq!(state.get(hash(&key), &key), model.get(&key));
+                }
+                Step::Commit => {
+                    epoch = epoch.next();
+                    disk.commit(&mut state, epoch);
+                    committed = model.clone();
+                }
+                Step::Fold(epochs) => disk.fold(epochs),
+                Step::Evict => {
+                    state.folded_through(disk.folded);
+                    evicted |= state.evict(0) > 0;
+                }
+                Step::Warm => {
+                    // Evicted entries are never warmed: memory is full then.
+                    if !evicted {
+                        for ((group, key), value) in disk.base.borrow().iter() {
+                            state.warm(*group, |key| hash(key), key, value).unwrap();
+                        }
+                        state.all_warm();
+                        prop_assert_eq!(&contents(&state), &model);
+                    }
+                }
+                Step::Restart => {
+                    model = committed.clone();
+                    state = disk.start(epoch);
+                    evicted = false;
+                }
+            }
+        }
+        for key in ["", "a", "b", "aa", "ab", "ba", "bb", "aaa", "aab", "aba", "abb", "baa", "bab", "bba", "bbb"] {
+            let key = key.to_owned();
+            state.fetch([(hash(&key), group(&key), &key)].into_iter(), &disk, &mut wanted).unwrap();
+            prop_assert_eq!(state.get(hash(&key), &key), model.get(&key));
+        }
+    }
+}
+
+#[test]
+fn what_the_base_does_not_have_stays_and_what_is_used_stays_longer() {
+    let (mut disk, mut state, mut wanted) = (Disk::default(), KeyedState::<String, u64>::new(), Wanted::default());
+    state.restore_over_base(Epoch::default());
+    let keys: Vec<String> = (0..100).map(|number| format!("key-{number}")).collect();
+    for key in &keys {
+        state.upsert(hash(key), group(key), key, || 1);
+    }
+    disk.commit(&mut state, Epoch::new(1));
+    state.folded_through(disk.folded);
+    assert_eq!(state.evict(0), 0, "nothing is in the base");
+    disk.fold(1);
+    state.folded_through(disk.folded);
+    state.upsert(hash(&keys[7]), group(&keys[7]), &keys[7], || 0);
+    assert_eq!(state.evict(0), 99, "all but the one that changed");
+    assert!(state.is_partial() && state.len() == 1 && state.bytes() >= state.resident_bytes());
+    state.fetch(keys.iter().map(|key| (hash(key), group(key), key)), &disk, &mut wanted).unwrap();
+    assert_eq!(state.len(), 100);
+}
+
+#[test]
+fn many_keys_are_found_together_as_they_are_one_by_one() {
+    let mut state = KeyedState::<u64, u64>::new();
+    for key in 0..10_000_u64 {
+        // All keys share their hash's low bits, as those of one key group do, and some share all of it.
+        *state.upsert(key / 3 * 256, KeyGroup::new(0), &key, || 0) = key;
+    }
+    let asked: Vec<u64> = (0..12_000).step_by(7).collect();
+    let mut places = Vec::new();
+    state.find_all(asked.iter().map(|key| (key / 3 * 256, key)), &mut places);
+    for (key, place) in asked.iter().zip(places) {
+        assert_eq!(place.is_some(), *key < 10_000);
+        assert_eq!(*state.upsert_at(place, key / 3 * 256, KeyGroup::new(0), key, || *key), *key);
+    }
+}
