@@ -12,7 +12,7 @@ use crate::input::Input;
 use crate::report::{self, Peers};
 use crate::results::{Group, Results, Stamp};
 use crate::throughput::Programs;
-use crate::{idle, limits, paced, start, throughput};
+use crate::{idle, limits, made, paced, start, throughput};
 
 /// Measures the metering job on this machine, beside what the machine allows.
 #[derive(Debug, Parser)]
@@ -58,6 +58,8 @@ enum Part {
     Pace(paced::Pace),
     #[command(hide = true)]
     Follow(idle::Follow),
+    #[command(hide = true)]
+    Made(Box<made::run::Make>),
 }
 
 /// Where results are.
@@ -94,6 +96,7 @@ pub(crate) fn main() -> ExitCode {
         Some(Part::Report(args)) => Place::of(args.dir, false).and_then(|place| place.report()),
         Some(Part::Pace(args)) => paced::pace(&args),
         Some(Part::Follow(args)) => idle::follow(&args),
+        Some(Part::Made(args)) => made::run::run(*args),
         Some(Part::Limit(Limit { kind: Kind::Plain, threads, input, out })) => {
             limits::plain::run(&input, &out, threads)
         }

@@ -16,6 +16,7 @@ mod digest;
 mod idle;
 mod input;
 mod limits;
+mod made;
 mod memory;
 mod paced;
 mod report;
