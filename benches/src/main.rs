@@ -17,12 +17,12 @@ mod idle;
 mod input;
 mod limits;
 mod made;
-mod memory;
 mod paced;
 mod report;
 mod results;
 mod start;
 mod stats;
+mod suite;
 mod throughput;
 
 use std::process::ExitCode;
