@@ -12,6 +12,10 @@ use crate::results::{Axis, Entry, Group};
 const BUDGET_AT_10X: u64 = 64 << 20;
 /// What a job with that budget may take in all, in bytes.
 pub(crate) const ALLOWED_AT_10X: f64 = BUDGET_AT_10X as f64 * 1.2 + 150e6;
+/// The least that the engine takes, in bytes: a quick run would have less.
+const LEAST_BUDGET: u64 = 16 << 20;
+/// What the engine takes for all the memory there is.
+const NO_BUDGET: u64 = 1 << 40;
 /// Bytes of state.
 const STATE: u64 = 10 * BUDGET_AT_10X;
 /// Each key is met four times.
@@ -32,7 +36,8 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Entry>> {
     let keys = u32::try_from(bench.effort.records(STATE / PADDED_BYTES)).unwrap_or(u32::MAX);
     let scene = Scene::new(bench, Work::Padded, RECORDS, keys);
     let entrants = TIMES.map(|(name, times)| {
-        let budget = times.map_or(1 << 40, |times| (bench.effort.records(STATE) as f64 / times) as u64);
+        let budget = times.map_or(NO_BUDGET, |times| (bench.effort.records(STATE) as f64 / times) as u64);
+        let budget = budget.max(LEAST_BUDGET);
         scene.entrant(bench, name, By::Engine, 2, &[&format!("--state-memory={budget}")])
     });
     let contest = scene.contest("state beyond its memory budget", bench.effort.few_runs(), entrants.into());
