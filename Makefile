@@ -9,7 +9,7 @@ CARGO_TARGET_DIR ?= target
 override CARGO_TARGET_DIR := $(abspath $(CARGO_TARGET_DIR))
 export CARGO_TARGET_DIR
 BUILD = $(CARGO) build --release --workspace
-# For instance BENCH_FLAGS='--runs 5', or '--quick'.
+# For instance BENCH_FLAGS='--only metering,latency --runs 9', or '--quick', which takes a minute and measures nothing.
 BENCH_FLAGS ?=
 # Fail points let the crash tests kill a job at every named step of a commit; they are compiled in for tests only.
 TEST_FEATURES = --features shardflow-examples/failpoints

@@ -8,10 +8,11 @@ use anyhow::{Context, Result};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::input::Input;
-use crate::table::Table;
+use crate::report::{self, Peers};
+use crate::results::{Entry, Group, Results, Stamp};
+use crate::suite::{self, Bench, Effort};
 use crate::throughput::Programs;
-use crate::{idle, limits, machine, paced, start, throughput};
+use crate::{idle, limits, made, paced, start};
 
 /// Measures the metering job on this machine, beside what the machine allows.
 #[derive(Debug, Parser)]
@@ -26,45 +27,45 @@ struct Cli {
 /// What is measured, and how long.
 #[derive(Debug, Args)]
 struct All {
-    /// Records to generate and to read.
-    #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1_000..=1_000_000_000))]
-    records: u64,
-    /// Runs of each program; the median counts.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(1..=99))]
+    /// Runs of each program; the median counts. Rows of a quarter of a minute a run and more make do with three.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..=99))]
     runs: usize,
-    /// A tenth of the records, one run, short waits: whether it works, not how fast.
+    /// A twentieth of the records, one run, short waits: whether it works, not how fast. Results and report go to a folder of
+    /// their own.
     #[arg(long)]
     quick: bool,
-    /// Only some parts.
-    #[arg(long, value_name = "PART", value_enum, value_delimiter = ',')]
-    only: Vec<Measure>,
-    /// Where records are kept and programs write; by default beside what the build makes.
+    /// Only some groups of rows; the others stay as they were measured last.
+    #[arg(long, value_name = "GROUP", value_enum, value_delimiter = ',')]
+    only: Vec<Group>,
+    /// Leave the report as it is.
+    #[arg(long)]
+    no_report: bool,
+    /// Where records and results are kept and programs write; by default beside what the build makes.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-}
-
-/// A part of the benchmark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Measure {
-    /// Records a second.
-    Throughput,
-    /// Latency at a steady rate.
-    Paced,
-    /// Cost of doing nothing.
-    Idle,
-    /// Time to begin.
-    Start,
 }
 
 /// Parts that run as processes of their own.
 #[derive(Debug, Subcommand)]
 enum Part {
+    /// Write the report again, from the results of earlier runs.
+    Report(Report),
     #[command(hide = true)]
     Limit(Limit),
     #[command(hide = true)]
     Pace(paced::Pace),
     #[command(hide = true)]
     Follow(idle::Follow),
+    #[command(hide = true)]
+    Made(Box<made::run::Make>),
+}
+
+/// Where results are.
+#[derive(Debug, Args)]
+struct Report {
+    /// As for a measurement.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
 }
 
 /// The job without the engine.
@@ -77,6 +78,9 @@ struct Limit {
     input: PathBuf,
     #[arg(long)]
     out: PathBuf,
+    /// An id counts once for each key.
+    #[arg(long)]
+    dedupe: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -90,13 +94,15 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.part {
         None => measure(&cli.all),
+        Some(Part::Report(args)) => Place::of(args.dir, false).and_then(|place| place.report()),
         Some(Part::Pace(args)) => paced::pace(&args),
         Some(Part::Follow(args)) => idle::follow(&args),
-        Some(Part::Limit(Limit { kind: Kind::Plain, threads, input, out })) => {
-            limits::plain::run(&input, &out, threads)
+        Some(Part::Made(args)) => made::run::run(*args),
+        Some(Part::Limit(Limit { kind: Kind::Plain, threads, input, out, dedupe })) => {
+            limits::plain::run(&input, &out, threads, dedupe)
         }
-        Some(Part::Limit(Limit { kind: Kind::Timely, threads, input, out })) => {
-            limits::timely::run(&input, &out, threads)
+        Some(Part::Limit(Limit { kind: Kind::Timely, threads, input, out, dedupe })) => {
+            limits::timely::run(&input, &out, threads, dedupe)
         }
     };
     match result {
@@ -108,59 +114,77 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// How much of everything.
-struct Effort {
-    records: u64,
-    runs: usize,
-    paced_seconds: u64,
-    idle: Duration,
+/// Where results are kept and the report is written.
+struct Place {
+    dir: PathBuf,
+    docs: PathBuf,
 }
 
-impl Effort {
-    fn of(all: &All) -> Self {
-        if all.quick {
-            return Self { records: all.records / 10, runs: 1, paced_seconds: 5, idle: Duration::from_secs(3) };
+impl Place {
+    /// A quick run is no measurement: it has its own results, and its report is not the repository's.
+    fn of(dir: Option<PathBuf>, quick: bool) -> Result<Self> {
+        let program = std::env::current_exe().context("could not find this program")?;
+        let dir = dir.unwrap_or_else(|| beside_the_build(&program));
+        if quick {
+            let dir = dir.join("quick");
+            return Ok(Self { docs: dir.join("docs"), dir });
         }
-        Self { records: all.records, runs: all.runs, paced_seconds: 20, idle: Duration::from_secs(10) }
+        Ok(Self { dir, docs: Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs") })
+    }
+
+    fn results(&self) -> PathBuf {
+        self.dir.join("results.json")
+    }
+
+    fn peers(&self) -> Result<Peers> {
+        Peers::load(&self.dir.join("peers.json"))
+    }
+
+    fn report(&self) -> Result<()> {
+        report::write(&Results::load(&self.results())?, &self.peers()?, &self.docs)
+    }
+}
+
+fn measure(all: &All) -> Result<()> {
+    let place = Place::of(all.dir.clone(), all.quick)?;
+    let scratch = place.dir.join("scratch");
+    // What an interrupted run left.
+    let _ = std::fs::remove_dir_all(&scratch);
+    std::fs::create_dir_all(&scratch).with_context(|| format!("could not make \"{}\"", scratch.display()))?;
+    let effort = Effort { quick: all.quick, runs: if all.quick { 1 } else { all.runs } };
+    let bench = Bench { programs: Programs::find()?, cache: place.dir.clone(), scratch, effort };
+    let stamp = Stamp::now();
+    let mut results = Results::load(&place.results())?;
+    for group in Group::value_variants() {
+        if all.only.is_empty() || all.only.contains(group) {
+            results.replace(measure_group(*group, &bench)?, &stamp);
+            // After each group: what was measured is kept if a later one fails.
+            results.save(&place.results())?;
+        }
+    }
+    if !all.no_report {
+        place.report()?;
+    }
+    if all.quick {
+        println!("a quick run: it shows that everything works, and measures nothing\n");
+    }
+    println!("{}", report::summary(&results, &place.peers()?));
+    Ok(())
+}
+
+fn measure_group(group: Group, bench: &Bench) -> Result<Vec<Entry>> {
+    let Bench { programs, scratch, effort, .. } = bench;
+    let seconds = |whole, quick| if effort.quick { quick } else { whole };
+    match group {
+        Group::Latency => paced::measure(programs, scratch, RATE, seconds(20, 5)),
+        Group::Idle => idle::measure(programs, scratch, Duration::from_secs(seconds(10, 3))),
+        Group::Start => start::measure(programs, scratch, effort.runs),
+        group => suite::measure(group, bench),
     }
 }
 
 /// Records a second of the paced part.
 const RATE: u64 = 50_000;
-
-fn measure(all: &All) -> Result<()> {
-    let programs = Programs::find()?;
-    let effort = Effort::of(all);
-    let dir = all.dir.clone().unwrap_or_else(|| beside_the_build(&programs.bench));
-    let scratch = dir.join("scratch");
-    // What an interrupted run left.
-    let _ = std::fs::remove_dir_all(&scratch);
-    std::fs::create_dir_all(&scratch).with_context(|| format!("could not make \"{}\"", scratch.display()))?;
-    let wanted = |part: Measure| all.only.is_empty() || all.only.contains(&part);
-    let mut table = Table::default();
-    let mut read = String::new();
-    if wanted(Measure::Throughput) {
-        let input = Input::prepare(&dir, effort.records)?;
-        table.extend(throughput::measure(&programs, &input, &scratch, effort.runs)?);
-        let (records, megabytes) = (input.records, input.bytes as f64 / 1e6);
-        read = format!("input    {records} records, {megabytes:.0} MB of NDJSON; median of {} runs\n", effort.runs);
-    }
-    if wanted(Measure::Paced) {
-        table.extend(paced::measure(&programs, &scratch, RATE, effort.paced_seconds)?);
-    }
-    if wanted(Measure::Idle) {
-        table.extend(idle::measure(&programs, &scratch, effort.idle)?);
-    }
-    if wanted(Measure::Start) {
-        table.extend(start::measure(&programs, &scratch, effort.runs)?);
-    }
-    println!("{}{read}\n{table}", machine::describe());
-    match table.missed() {
-        0 => println!("every goal is met"),
-        missed => println!("goals missed: {missed}"),
-    }
-    Ok(())
-}
 
 /// `target/bench` for `target/release/shardflow-bench`.
 fn beside_the_build(program: &Path) -> PathBuf {
@@ -173,21 +197,25 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
 
-    fn effort(arguments: &[&str]) -> Effort {
-        Effort::of(&Cli::try_parse_from([&["shardflow-bench"], arguments].concat()).unwrap().all)
-    }
-
     #[test]
     fn clap_finds_the_command_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn quick_is_a_tenth_and_once() {
-        let (whole, quick) = (effort(&[]), effort(&["--quick", "--runs", "5"]));
-        assert_eq!((whole.records, whole.runs), (10_000_000, 3));
-        assert_eq!((quick.records, quick.runs), (1_000_000, 1));
-        assert_eq!(effort(&["--records", "5000", "--runs", "5"]).runs, 5);
+    fn a_quick_run_leaves_results_and_report_alone() {
+        let (whole, quick) = (Place::of(None, false).unwrap(), Place::of(None, true).unwrap());
+        assert!(quick.results().starts_with(&whole.dir) && quick.results() != whole.results());
+        assert!(quick.docs.starts_with(&quick.dir) && whole.docs.ends_with("benches/../docs"));
+    }
+
+    #[test]
+    fn groups_are_named_and_runs_are_counted() {
+        let parse = |arguments: &[&str]| Cli::try_parse_from([&["shardflow-bench"], arguments].concat());
+        let all = parse(&["--only", "metering,skew", "--runs", "7"]).unwrap().all;
+        assert_eq!((all.only, all.runs), (vec![Group::Metering, Group::Skew], 7));
+        assert!(parse(&["--runs", "0"]).is_err() && parse(&["--only", "nothing"]).is_err());
+        assert!(matches!(parse(&["report"]).unwrap().part, Some(Part::Report(_))));
     }
 
     #[test]
@@ -196,6 +224,7 @@ mod tests {
             &["limit", "plain", "--threads", "2", "--input", "i", "--out", "o"][..],
             &["pace", "--rate", "1", "--seconds", "1", "--dir", "d"],
             &["follow", "--input", "i", "--dir", "d"],
+            &["made", "ints", "--by", "plain", "--records", "1", "--keys", "1", "--told", "t", "--workers", "2"],
         ] {
             assert!(Cli::try_parse_from([&["shardflow-bench"], arguments].concat()).unwrap().part.is_some());
         }

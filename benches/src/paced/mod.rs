@@ -28,8 +28,8 @@ use shardflow_examples::metering::workload::Spec;
 use self::source::{Paced, Schedule};
 use crate::child::Running;
 use crate::digest::Digest;
-use crate::stats::ratio;
-use crate::table::{Goal, Row, Unit};
+use crate::results::{Entry, Figure, Group, Unit};
+use crate::stats::{Spread, ratio};
 use crate::throughput::Programs;
 
 /// Shards of the imagined stream.
@@ -144,7 +144,7 @@ fn spec(rate: u64, seconds: u64) -> Spec {
 ///
 /// # Errors
 /// A job that fails or loses records.
-pub(crate) fn measure(programs: &Programs, scratch: &Path, rate: u64, seconds: u64) -> Result<Vec<Row>> {
+pub(crate) fn measure(programs: &Programs, scratch: &Path, rate: u64, seconds: u64) -> Result<Vec<Entry>> {
     eprintln!("{rate} records/s for {seconds} s");
     let dir = tempfile::tempdir_in(scratch)?;
     let mut command = Command::new(&programs.bench);
@@ -164,8 +164,14 @@ pub(crate) fn measure(programs: &Programs, scratch: &Path, rate: u64, seconds: u
         told.due.max,
         ratio(usage.cpu.as_secs_f64(), usage.elapsed.as_secs_f64())
     );
-    let name = format!("{} k records/s: due → committed, p99", rate / 1000);
-    Ok(vec![Row { name, figure: told.due.p99, unit: Unit::Millis, goal: Goal::Below(400.0), notes }])
+    Ok(vec![Entry::Figure(Figure {
+        id: format!("latency-visible-{}k-p99", rate / 1000),
+        group: Group::Latency,
+        title: format!("{} k records/s: due → committed, p99", rate / 1000),
+        value: Spread::once(told.due.p99),
+        unit: Unit::Millis,
+        notes,
+    })])
 }
 
 #[cfg(test)]
