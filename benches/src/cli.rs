@@ -126,7 +126,7 @@ impl Effort {
 }
 
 /// Records a second of the paced part.
-const RATE: u64 = 50_000;
+const RATES: [u64; 3] = [10_000, 50_000, 200_000];
 
 fn measure(all: &All) -> Result<()> {
     let programs = Programs::find()?;
@@ -146,7 +146,7 @@ fn measure(all: &All) -> Result<()> {
         read = format!("input    {records} records, {megabytes:.0} MB of NDJSON; median of {} runs\n", effort.runs);
     }
     if wanted(Measure::Paced) {
-        table.extend(paced::measure(&programs, &scratch, RATE, effort.paced_seconds)?);
+        table.extend(paced::rows(&paced::measure(&programs, &scratch, &RATES, effort.paced_seconds)?));
     }
     if wanted(Measure::Idle) {
         table.extend(idle::measure(&programs, &scratch, effort.idle)?);
@@ -194,7 +194,7 @@ mod tests {
     fn parts_are_hidden_and_take_what_they_are_given() {
         for arguments in [
             &["limit", "plain", "--threads", "2", "--input", "i", "--out", "o"][..],
-            &["pace", "--rate", "1", "--seconds", "1", "--dir", "d"],
+            &["pace", "running", "--rate", "1", "--measured", "1", "--dir", "d"],
             &["follow", "--input", "i", "--dir", "d"],
         ] {
             assert!(Cli::try_parse_from([&["shardflow-bench"], arguments].concat()).unwrap().part.is_some());

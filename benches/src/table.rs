@@ -41,6 +41,7 @@ impl Unit {
         match self {
             Self::RecordsPerSecond => format!("{:.2} M/s", figure / 1e6),
             Self::Bytes => format!("{:.0} MB", figure / 1e6),
+            Self::Millis if figure < 10.0 => format!("{figure:.2} ms"),
             Self::Millis => format!("{figure:.0} ms"),
             Self::Core => format!("{:.2} % core", figure * 100.0),
         }
