@@ -197,13 +197,11 @@ mod tests {
         assert_eq!(read, (0..2_001).collect::<Vec<u64>>());
     }
 
-    #[test]
-    fn a_reader_goes_on_at_its_position() {
-        let source = Numbers::new(Schedule::new(1_000_000_000), 100, 2);
-        let mut context = Context::from_waker(Waker::noop());
-        let Poll::Ready(Ok(Some(batch))) = source.reader(1, 7).poll_read(&mut context) else {
-            panic!("all of it is due at once")
-        };
+    #[tokio::test]
+    async fn a_reader_goes_on_at_its_position() {
+        let source = Numbers::new(Schedule::new(1_000_000), 100, 2);
+        let mut reader = source.reader(1, 7);
+        let batch = poll_fn(|cx| reader.poll_read(cx)).await.unwrap().unwrap();
         assert_eq!(NumberDecoder.decode(batch.record(0)), Ok(15));
         assert_eq!(batch.position(0), "56");
     }
