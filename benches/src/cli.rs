@@ -9,9 +9,10 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::input::Input;
-use crate::table::Table;
+use crate::report::{self, Peers};
+use crate::results::{Group, Results, Stamp};
 use crate::throughput::Programs;
-use crate::{idle, limits, machine, paced, start, throughput};
+use crate::{idle, limits, paced, start, throughput};
 
 /// Measures the metering job on this machine, beside what the machine allows.
 #[derive(Debug, Parser)]
@@ -35,36 +36,36 @@ struct All {
     /// A tenth of the records, one run, short waits: whether it works, not how fast.
     #[arg(long)]
     quick: bool,
-    /// Only some parts.
-    #[arg(long, value_name = "PART", value_enum, value_delimiter = ',')]
-    only: Vec<Measure>,
+    /// Only some groups of rows; the others stay as they were measured last.
+    #[arg(long, value_name = "GROUP", value_enum, value_delimiter = ',')]
+    only: Vec<Group>,
+    /// Leave the report as it is.
+    #[arg(long)]
+    no_report: bool,
     /// Where records are kept and programs write; by default beside what the build makes.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
 
-/// A part of the benchmark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Measure {
-    /// Records a second.
-    Throughput,
-    /// Latency at a steady rate.
-    Paced,
-    /// Cost of doing nothing.
-    Idle,
-    /// Time to begin.
-    Start,
-}
-
 /// Parts that run as processes of their own.
 #[derive(Debug, Subcommand)]
 enum Part {
+    /// Write the report again, from the results of earlier runs.
+    Report(Report),
     #[command(hide = true)]
     Limit(Limit),
     #[command(hide = true)]
     Pace(paced::Pace),
     #[command(hide = true)]
     Follow(idle::Follow),
+}
+
+/// Where results are.
+#[derive(Debug, Args)]
+struct Report {
+    /// As for a measurement.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
 }
 
 /// The job without the engine.
@@ -90,6 +91,7 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.part {
         None => measure(&cli.all),
+        Some(Part::Report(args)) => Place::of(args.dir, false).and_then(|place| place.report()),
         Some(Part::Pace(args)) => paced::pace(&args),
         Some(Part::Follow(args)) => idle::follow(&args),
         Some(Part::Limit(Limit { kind: Kind::Plain, threads, input, out })) => {
@@ -125,40 +127,66 @@ impl Effort {
     }
 }
 
-/// Records a second of the paced part.
-const RATES: [u64; 3] = [10_000, 50_000, 200_000];
+/// Where results are kept and the report is written.
+struct Place {
+    dir: PathBuf,
+    docs: PathBuf,
+}
+
+impl Place {
+    /// A quick run is no measurement: it has its own results, and its report is not the repository's.
+    fn of(dir: Option<PathBuf>, quick: bool) -> Result<Self> {
+        let program = std::env::current_exe().context("could not find this program")?;
+        let dir = dir.unwrap_or_else(|| beside_the_build(&program));
+        if quick {
+            let dir = dir.join("quick");
+            return Ok(Self { docs: dir.join("docs"), dir });
+        }
+        Ok(Self { dir, docs: Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs") })
+    }
+
+    fn results(&self) -> PathBuf {
+        self.dir.join("results.json")
+    }
+
+    fn peers(&self) -> Result<Peers> {
+        Peers::load(&self.dir.join("peers.json"))
+    }
+
+    fn report(&self) -> Result<()> {
+        report::write(&Results::load(&self.results())?, &self.peers()?, &self.docs)
+    }
+}
 
 fn measure(all: &All) -> Result<()> {
     let programs = Programs::find()?;
     let effort = Effort::of(all);
-    let dir = all.dir.clone().unwrap_or_else(|| beside_the_build(&programs.bench));
-    let scratch = dir.join("scratch");
+    let place = Place::of(all.dir.clone(), all.quick)?;
+    let scratch = place.dir.join("scratch");
     // What an interrupted run left.
     let _ = std::fs::remove_dir_all(&scratch);
     std::fs::create_dir_all(&scratch).with_context(|| format!("could not make \"{}\"", scratch.display()))?;
-    let wanted = |part: Measure| all.only.is_empty() || all.only.contains(&part);
-    let mut table = Table::default();
-    let mut read = String::new();
-    if wanted(Measure::Throughput) {
-        let input = Input::prepare(&dir, effort.records)?;
-        table.extend(throughput::measure(&programs, &input, &scratch, effort.runs)?);
-        let (records, megabytes) = (input.records, input.bytes as f64 / 1e6);
-        read = format!("input    {records} records, {megabytes:.0} MB of NDJSON; median of {} runs\n", effort.runs);
+    let wanted = |part: Group| all.only.is_empty() || all.only.contains(&part);
+    let stamp = Stamp::now();
+    let mut results = Results::load(&place.results())?;
+    if wanted(Group::Metering) || wanted(Group::Dedupe) {
+        let input = Input::prepare(&place.dir, effort.records)?;
+        results.merge(throughput::measure(&programs, &input, &scratch, effort.runs)?, &stamp);
     }
-    if wanted(Measure::Paced) {
-        table.extend(paced::rows(&paced::measure(&programs, &scratch, &RATES, effort.paced_seconds)?));
+    if wanted(Group::Latency) {
+        results.merge(paced::measure(&programs, &scratch, effort.paced_seconds)?, &stamp);
     }
-    if wanted(Measure::Idle) {
-        table.extend(idle::measure(&programs, &scratch, effort.idle)?);
+    if wanted(Group::Idle) {
+        results.merge(idle::measure(&programs, &scratch, effort.idle)?, &stamp);
     }
-    if wanted(Measure::Start) {
-        table.extend(start::measure(&programs, &scratch, effort.runs)?);
+    if wanted(Group::Start) {
+        results.merge(start::measure(&programs, &scratch, effort.runs)?, &stamp);
     }
-    println!("{}{read}\n{table}", machine::describe());
-    match table.missed() {
-        0 => println!("every goal is met"),
-        missed => println!("goals missed: {missed}"),
+    results.save(&place.results())?;
+    if !all.no_report {
+        place.report()?;
     }
+    println!("{}", report::summary(&results, &place.peers()?));
     Ok(())
 }
 

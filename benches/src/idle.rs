@@ -18,8 +18,8 @@ use shardflow_examples::metering::run::charges;
 use shardflow_sources::Files;
 
 use crate::child::Running;
-use crate::stats::ratio;
-use crate::table::{Goal, Row, Unit};
+use crate::results::{Entry, Figure, Group, Unit};
+use crate::stats::{Spread, ratio};
 use crate::throughput::Programs;
 
 const STREAM: &str = "idle";
@@ -62,11 +62,11 @@ pub(crate) fn follow(args: &Follow) -> Result<()> {
 ///
 /// # Errors
 /// A job that fails.
-pub(crate) fn measure(programs: &Programs, scratch: &Path, length: Duration) -> Result<Vec<Row>> {
+pub(crate) fn measure(programs: &Programs, scratch: &Path, length: Duration) -> Result<Vec<Entry>> {
     Ok(vec![following(programs, scratch, length)?, kinesis(programs, scratch, length)?])
 }
 
-fn following(programs: &Programs, scratch: &Path, length: Duration) -> Result<Row> {
+fn following(programs: &Programs, scratch: &Path, length: Duration) -> Result<Entry> {
     eprintln!("idle for {} s, following a folder", length.as_secs());
     let dir = tempfile::tempdir_in(scratch)?;
     let input = dir.path().join("in");
@@ -74,10 +74,10 @@ fn following(programs: &Programs, scratch: &Path, length: Duration) -> Result<Ro
     fs::write(input.join("one.ndjson"), "{\"id\":\"u\",\"account\":\"a\",\"meter\":\"m\",\"qty\":1,\"at\":5}\n")?;
     let mut command = Command::new(&programs.bench);
     command.arg("follow").arg("--input").arg(&input).arg("--dir").arg(dir.path());
-    watch("idle, following a folder", command, dir.path(), length)
+    watch("idle-folder", "following a folder", command, dir.path(), length)
 }
 
-fn kinesis(programs: &Programs, scratch: &Path, length: Duration) -> Result<Row> {
+fn kinesis(programs: &Programs, scratch: &Path, length: Duration) -> Result<Entry> {
     eprintln!("idle for {} s, on a Kinesis stream of {SHARDS} shards", length.as_secs());
     let dir = tempfile::tempdir_in(scratch)?;
     let runtime = tokio::runtime::Runtime::new().context("could not start tokio")?;
@@ -89,10 +89,10 @@ fn kinesis(programs: &Programs, scratch: &Path, length: Duration) -> Result<Row>
     command.args(["--endpoint", server.endpoint(), "--out"]).arg(dir.path().join("out"));
     command.arg("--state").arg(dir.path().join("state")).arg("--report").arg(dir.path().join("report.json"));
     command.envs([("AWS_ACCESS_KEY_ID", "bench"), ("AWS_SECRET_ACCESS_KEY", "bench"), ("AWS_REGION", REGION)]);
-    watch(&format!("idle, Kinesis, {SHARDS} shards"), command, dir.path(), length)
+    watch("idle-kinesis", &format!("Kinesis, {SHARDS} shards"), command, dir.path(), length)
 }
 
-fn watch(name: &str, mut command: Command, dir: &Path, length: Duration) -> Result<Row> {
+fn watch(id: &str, title: &str, mut command: Command, dir: &Path, length: Duration) -> Result<Entry> {
     let mut job = Running::start(&mut command, dir.join("log"))?;
     job.wait_for(&dir.join("report.json"), READY_WITHIN)?;
     thread::sleep(SETTLES);
@@ -100,11 +100,12 @@ fn watch(name: &str, mut command: Command, dir: &Path, length: Duration) -> Resu
     thread::sleep(length);
     let (elapsed, used) = (started.elapsed(), job.cpu()?.saturating_sub(before));
     job.stop()?;
-    Ok(Row {
-        name: name.to_owned(),
-        figure: ratio(used.as_secs_f64(), elapsed.as_secs_f64()),
+    Ok(Entry::Figure(Figure {
+        id: id.to_owned(),
+        group: Group::Idle,
+        title: title.to_owned(),
+        value: Spread::once(ratio(used.as_secs_f64(), elapsed.as_secs_f64())),
         unit: Unit::Core,
-        goal: Goal::Below(0.02),
         notes: format!("{} ms in {:.0} s, epochs of 200 ms", used.as_millis(), elapsed.as_secs_f64()),
-    })
+    }))
 }

@@ -21,6 +21,7 @@ pub(crate) struct Input {
     /// How many records they hold.
     pub(crate) records: u64,
     /// How many bytes.
+    #[allow(dead_code)]
     pub(crate) bytes: u64,
 }
 

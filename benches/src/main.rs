@@ -5,7 +5,7 @@
 //! same disagree on a row.
 //!
 //! # Rooms
-//! * [`stats`], [`table`], [`machine`]: pure, and what is printed.
+//! * [`stats`], [`results`], [`report`]: pure; what was measured, and what is made of it.
 //! * [`child`], [`digest`], [`input`]: a program measured, its rows compared, what it reads.
 //! * [`throughput`]: records a second, beside the [`limits`]: the same job without the engine.
 //! * [`paced`], [`idle`], [`start`]: latency at a steady rate, cost of doing nothing, time to begin.
@@ -16,11 +16,12 @@ mod digest;
 mod idle;
 mod input;
 mod limits;
-mod machine;
+mod memory;
 mod paced;
+mod report;
+mod results;
 mod start;
 mod stats;
-mod table;
 mod throughput;
 
 use std::process::ExitCode;

@@ -8,23 +8,28 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::child::Running;
-use crate::stats::median;
-use crate::table::{Goal, Row, Unit};
+use crate::results::{Entry, Figure, Group, Unit};
+use crate::stats::Spread;
 use crate::throughput::Programs;
 
 /// Measures `runs` starts on new state.
 ///
 /// # Errors
 /// A job that fails.
-pub(crate) fn measure(programs: &Programs, scratch: &Path, runs: usize) -> Result<Vec<Row>> {
+pub(crate) fn measure(programs: &Programs, scratch: &Path, runs: usize) -> Result<Vec<Entry>> {
     let mut times = Vec::new();
     for run in 1..=runs {
         eprintln!("run {run} of {runs}: start of a job");
         times.push(once(programs, scratch).context("a job with one record failed")?);
     }
-    let figure = median(times).as_secs_f64() * 1e3;
-    let notes = "process start, one record committed, process end".to_owned();
-    Ok(vec![Row { name: "start".to_owned(), figure, unit: Unit::Millis, goal: Goal::Below(2_000.0), notes }])
+    Ok(vec![Entry::Figure(Figure {
+        id: "start".to_owned(),
+        group: Group::Start,
+        title: "process start, one record committed, process end".to_owned(),
+        value: Spread::of(times.iter().map(|time| time.as_secs_f64() * 1e3)),
+        unit: Unit::Millis,
+        notes: String::new(),
+    })])
 }
 
 fn once(programs: &Programs, scratch: &Path) -> Result<Duration> {

@@ -1,48 +1,35 @@
 //! The little arithmetic behind the figures.
 
-use std::time::Duration;
-
-use crate::child::Usage;
-
-/// The middle one of some values, the lower of two; the default where there are none.
-pub(crate) fn median<T: Ord + Copy + Default>(values: impl IntoIterator<Item = T>) -> T {
-    let mut values: Vec<T> = values.into_iter().collect();
-    values.sort_unstable();
-    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or_default()
-}
+use serde::{Deserialize, Serialize};
 
 /// `part / whole`; 0 where there is no whole.
 pub(crate) fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
 }
 
-/// What several runs of one program come to.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Speed {
-    /// Median time.
-    pub(crate) elapsed: Duration,
-    /// Shortest time.
-    pub(crate) best: Duration,
-    /// Records a second, by the median time.
-    pub(crate) rate: f64,
-    /// Processor seconds for a million records, median.
-    pub(crate) cpu_per_million: f64,
-    /// Greatest peak memory, in bytes. Not the median: a limit must hold each time.
-    pub(crate) peak: u64,
+/// What several runs come to: the middle one, and how far they lie apart.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Spread {
+    /// A value that was measured: the lower of two middle ones.
+    pub(crate) median: f64,
+    pub(crate) least: f64,
+    pub(crate) greatest: f64,
+    pub(crate) runs: usize,
 }
 
-impl Speed {
-    /// Of runs over `records` records each.
-    pub(crate) fn of(runs: &[Usage], records: u64) -> Self {
-        let elapsed = median(runs.iter().map(|run| run.elapsed));
-        let cpu = median(runs.iter().map(|run| run.cpu));
-        Self {
-            elapsed,
-            best: runs.iter().map(|run| run.elapsed).min().unwrap_or_default(),
-            rate: ratio(records as f64, elapsed.as_secs_f64()),
-            cpu_per_million: ratio(cpu.as_secs_f64(), records as f64 / 1e6),
-            peak: runs.iter().map(|run| run.peak).max().unwrap_or_default(),
-        }
+impl Spread {
+    /// Of the values of all runs; zeros where there are none.
+    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_unstable_by(f64::total_cmp);
+        let at = |index: usize| values.get(index).copied().unwrap_or_default();
+        let last = values.len().saturating_sub(1);
+        Self { median: at(last / 2), least: at(0), greatest: at(last), runs: values.len() }
+    }
+
+    /// Of one run.
+    pub(crate) fn once(value: f64) -> Self {
+        Self::of([value])
     }
 }
 
@@ -52,23 +39,14 @@ mod tests {
 
     #[test]
     fn median_is_a_value_that_was_measured() {
-        assert_eq!(median([3, 1, 2]), 2);
-        assert_eq!(median([4, 1, 3, 2]), 2);
-        assert_eq!(median([7]), 7);
-        assert_eq!(median(Vec::<u8>::new()), 0);
+        assert_eq!(Spread::of([3.0, 1.0, 2.0]), Spread { median: 2.0, least: 1.0, greatest: 3.0, runs: 3 });
+        assert_eq!(Spread::of([4.0, 1.0, 3.0, 2.0]).median, 2.0);
+        assert_eq!(Spread::once(7.0), Spread { median: 7.0, least: 7.0, greatest: 7.0, runs: 1 });
+        assert_eq!(Spread::of([]), Spread::default());
     }
 
     #[test]
     fn ratio_to_nothing_is_nothing() {
         assert_eq!((ratio(1.0, 4.0), ratio(1.0, 0.0)), (0.25, 0.0));
-    }
-
-    #[test]
-    fn speed_takes_median_times_and_the_greatest_memory() {
-        let run =
-            |seconds, cpu, peak| Usage { elapsed: Duration::from_secs(seconds), cpu: Duration::from_secs(cpu), peak };
-        let speed = Speed::of(&[run(9, 4, 70), run(2, 6, 50), run(4, 8, 60)], 2_000_000);
-        assert_eq!((speed.elapsed, speed.best), (Duration::from_secs(4), Duration::from_secs(2)));
-        assert_eq!((speed.rate, speed.cpu_per_million, speed.peak), (500_000.0, 3.0, 70));
     }
 }

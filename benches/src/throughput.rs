@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail};
 use crate::child::{Running, Usage};
 use crate::digest::Digest;
 use crate::input::Input;
-use crate::stats::{Speed, ratio};
-use crate::table::{Goal, Row, Unit};
+use crate::limits::names::{PLAIN_1, PLAIN_2, TIMELY_1, TIMELY_2};
+use crate::results::{Entry, Group, Measured, Speed};
 
 /// A program that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,12 +37,13 @@ const PROGRAMS: [Program; 6] = [
 
 impl Program {
     fn name(self) -> String {
-        let many = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
         match self {
             Self::Metering { dedupe: false } => "metering run --dedupe-ms 0".to_owned(),
             Self::Metering { dedupe: true } => "metering run, 24 h dedupe".to_owned(),
-            Self::Plain { threads } => format!("limit: plain Rust, {}", many(threads, "thread")),
-            Self::Timely { workers } => format!("limit: raw timely, {}", many(workers, "worker")),
+            Self::Plain { threads: 1 } => PLAIN_1.to_owned(),
+            Self::Plain { .. } => PLAIN_2.to_owned(),
+            Self::Timely { workers: 1 } => TIMELY_1.to_owned(),
+            Self::Timely { .. } => TIMELY_2.to_owned(),
         }
     }
 
@@ -101,7 +102,7 @@ impl Programs {
 ///
 /// # Errors
 /// A program that fails, or rows that differ.
-pub(crate) fn measure(programs: &Programs, input: &Input, scratch: &Path, runs: usize) -> Result<Vec<Row>> {
+pub(crate) fn measure(programs: &Programs, input: &Input, scratch: &Path, runs: usize) -> Result<Vec<Entry>> {
     let mut measured: Vec<(Program, Vec<Usage>)> = PROGRAMS.map(|program| (program, Vec::new())).to_vec();
     let mut rows = Agreement::default();
     for run in 1..=runs {
@@ -151,46 +152,26 @@ impl Agreement {
     }
 }
 
-fn table(measured: &[(Program, Vec<Usage>)], records: u64) -> Vec<Row> {
-    let speeds: Vec<(Program, Speed)> =
-        measured.iter().map(|(program, runs)| (*program, Speed::of(runs, records))).collect();
-    let ours = speeds.iter().find(|(program, _)| *program == Program::Metering { dedupe: false });
-    let ours = ours.map(|(_, speed)| *speed);
-    let mut rows = Vec::new();
-    for (program, speed) in speeds {
-        let seconds = |duration: std::time::Duration| duration.as_secs_f64();
-        let mut notes = format!(
-            "{:.2} s (best {:.2}), {:.2} CPU-s per M records",
-            seconds(speed.elapsed),
-            seconds(speed.best),
-            speed.cpu_per_million
-        );
-        let Program::Metering { dedupe } = program else {
-            let memory = speed.peak as f64 / 1e6;
-            let ours = ours.map_or(0.0, |ours| ratio(ours.rate, speed.rate));
-            notes.push_str(&format!(", {memory:.0} MB; ours is {ours:.2} of it"));
-            rows.push(Row {
-                name: program.name(),
-                figure: speed.rate,
-                unit: Unit::RecordsPerSecond,
-                goal: Goal::None,
-                notes,
-            });
-            continue;
-        };
-        let (rate, memory) = if dedupe { (0.8e6, Goal::None) } else { (2e6, Goal::Below(400e6)) };
-        let goal = Goal::AtLeast(rate);
-        rows.push(Row { name: program.name(), figure: speed.rate, unit: Unit::RecordsPerSecond, goal, notes });
-        let (name, notes) = ("  peak memory".to_owned(), String::new());
-        rows.push(Row { name, figure: speed.peak as f64, unit: Unit::Bytes, goal: memory, notes });
-    }
-    rows
+fn table(measured: &[(Program, Vec<Usage>)], records: u64) -> Vec<Entry> {
+    let of = |wanted: Program| {
+        let runs = measured.iter().find(|(program, _)| *program == wanted).map(|(_, runs)| runs.as_slice());
+        Measured::of(wanted.name(), runs.unwrap_or_default(), records)
+    };
+    let is_limit = |program: &Program| !matches!(program, Program::Metering { .. });
+    let limits = measured.iter().map(|(program, _)| *program).filter(is_limit).map(of).collect();
+    let row = |id: &str, group: Group, ours: Measured, limits: Vec<Measured>| {
+        let (title, ran) = (group.title().to_owned(), ours.name.clone());
+        Entry::Speed(Speed { id: id.to_owned(), group, title, ran, records, ours, limits })
+    };
+    vec![
+        row("metering-10m", Group::Metering, of(Program::Metering { dedupe: false }), limits),
+        row("dedupe-10m", Group::Dedupe, of(Program::Metering { dedupe: true }), Vec::new()),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const OURS: Program = Program::Metering { dedupe: false };
 
@@ -208,19 +189,5 @@ mod tests {
         let error = rows.check(Program::Timely { workers: 2 }, digest(6)).unwrap_err().to_string();
         assert!(error.contains("metering run --dedupe-ms 0") && error.contains("raw timely, 2 workers"), "{error}");
         assert!(rows.check(OURS, Digest::default()).is_err());
-    }
-
-    #[test]
-    fn limits_are_compared_with_the_job_without_dedupe() {
-        let runs = |seconds| vec![Usage { elapsed: Duration::from_secs(seconds), ..Usage::default() }];
-        let measured =
-            [(OURS, runs(4)), (Program::Metering { dedupe: true }, runs(10)), (Program::Plain { threads: 1 }, runs(2))];
-        let rows = table(&measured, 8_000_000);
-        let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
-        let (ours, once, limit) =
-            ("metering run --dedupe-ms 0", "metering run, 24 h dedupe", "limit: plain Rust, 1 thread");
-        assert_eq!(names, [ours, "  peak memory", once, "  peak memory", limit]);
-        assert_eq!((rows[0].goal, rows[2].goal, rows[3].goal), (Goal::AtLeast(2e6), Goal::AtLeast(0.8e6), Goal::None));
-        assert!(rows[4].notes.ends_with("ours is 0.50 of it"), "{}", rows[4].notes);
     }
 }

@@ -110,7 +110,7 @@ mod tests {
         assert_eq!((meter.due.len(), meter.due.max() / 100_000), (1_000, 10));
         // One record in ten is committed within 100 ms of being due.
         let fastest = meter.due.value_at_quantile(0.1);
-        assert!((95..=105).contains(&(fastest / 1_000)), "{}", Quantiles::of(&meter.due));
+        assert!((95..=105).contains(&(fastest / 1_000)), "{:?}", Quantiles::of(&meter.due));
         meter.through(1_001, started + Duration::from_millis(1_001));
         assert_eq!((meter.due.len(), meter.records), (1_001, 1_001));
     }

@@ -31,10 +31,12 @@ use shardflow::init_logging;
 
 use self::quantiles::Quantiles;
 use crate::child::Running;
-use crate::stats::ratio;
-use crate::table::{Goal, Row, Unit};
+use crate::results::{Entry, Figure, Group, Unit};
+use crate::stats::{Spread, ratio};
 use crate::throughput::Programs;
 
+/// Records a second.
+const RATES: [u64; 3] = [10_000, 50_000, 200_000];
 /// Splits of each source.
 const SPLITS: u64 = 4;
 /// How long a job runs before it is measured: code and caches are warm then, and the snapshot has its first fold.
@@ -74,20 +76,20 @@ impl Measure {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// In ids of results.
+    fn id(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Windows => "window",
+            Self::Committed => "visible",
+        }
+    }
+
+    fn title(self) -> &'static str {
         match self {
             Self::Running => "record due → running result",
             Self::Windows => "window over → row",
             Self::Committed => "record due → committed and visible",
-        }
-    }
-
-    /// What p50 and p99 are to be, in milliseconds.
-    fn goals(self) -> (Goal, Goal) {
-        match self {
-            Self::Running => (Goal::Below(0.3), Goal::Below(2.0)),
-            Self::Windows => (Goal::Below(1.0), Goal::Below(10.0)),
-            Self::Committed => (Goal::None, Goal::Below(300.0)),
         }
     }
 }
@@ -123,18 +125,6 @@ struct Told {
     note: String,
 }
 
-/// One measure at one rate.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Latency {
-    pub(crate) measure: Measure,
-    /// Records a second.
-    pub(crate) rate: u64,
-    pub(crate) latency: Quantiles,
-    /// Cores used, on average.
-    pub(crate) cores: f64,
-    pub(crate) note: String,
-}
-
 /// A key for a number, spread evenly: neighbours have nothing to do with each other.
 fn key_of(number: u64, keys: u64) -> u64 {
     let mixed = (number ^ (number >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -156,50 +146,55 @@ pub(crate) fn pace(args: &Pace) -> Result<()> {
     std::fs::write(&path, serde_json::to_vec(&told)?).context("could not write latencies")
 }
 
-/// Measures all three at each of `rates` for `seconds`.
+/// Measures all three at each rate for `seconds`.
 ///
 /// # Errors
 /// A job that fails or loses records.
-pub(crate) fn measure(programs: &Programs, scratch: &Path, rates: &[u64], seconds: u64) -> Result<Vec<Latency>> {
-    let mut measured = Vec::new();
+pub(crate) fn measure(programs: &Programs, scratch: &Path, seconds: u64) -> Result<Vec<Entry>> {
+    let mut entries = Vec::new();
     for measure in Measure::ALL {
-        for rate in rates {
-            eprintln!("{} at {rate} records/s for {seconds} s", measure.name());
-            let load = Load { rate: *rate, measured: seconds };
-            let latency = once(programs, scratch, measure, &load);
-            measured.push(latency.with_context(|| format!("\"{}\" failed", measure.name()))?);
+        for rate in RATES {
+            eprintln!("{} at {rate} records/s for {seconds} s", measure.title());
+            let load = Load { rate, measured: seconds };
+            let measured = once(programs, scratch, measure, &load);
+            let (told, cores) = measured.with_context(|| format!("\"{}\" failed", measure.title()))?;
+            entries.extend(figures(measure, rate, &told, cores));
         }
     }
-    Ok(measured)
+    Ok(entries)
 }
 
-fn once(programs: &Programs, scratch: &Path, measure: Measure, load: &Load) -> Result<Latency> {
+/// What the job told, and how many cores it used.
+fn once(programs: &Programs, scratch: &Path, measure: Measure, load: &Load) -> Result<(Told, f64)> {
     let dir = tempfile::tempdir_in(scratch)?;
     let mut command = Command::new(&programs.bench);
     command.args(["pace", measure.command(), "--rate", &load.rate.to_string()]);
     command.args(["--measured", &load.measured.to_string(), "--dir"]).arg(dir.path());
     let usage = Running::start(&mut command, dir.path().join("log"))?.finish()?;
     let bytes = std::fs::read(dir.path().join("latencies.json")).context("could not read latencies")?;
-    let Told { records, latency, note } = serde_json::from_slice(&bytes).context("could not read latencies")?;
-    if records != load.records() {
-        bail!("something came of {records} records, and not of {}", load.records());
+    let told: Told = serde_json::from_slice(&bytes).context("could not read latencies")?;
+    if told.records != load.records() {
+        bail!("something came of {} records, and not of {}", told.records, load.records());
     }
-    let cores = ratio(usage.cpu.as_secs_f64(), usage.elapsed.as_secs_f64());
-    Ok(Latency { measure, rate: load.rate, latency, cores, note })
+    Ok((told, ratio(usage.cpu.as_secs_f64(), usage.elapsed.as_secs_f64())))
 }
 
-/// The lines of the table: p50 and p99, each with its goal.
-pub(crate) fn rows(measured: &[Latency]) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for Latency { measure, rate, latency, cores, note } in measured {
-        let (p50, p99) = measure.goals();
-        let name = format!("{}, {} k/s", measure.name(), rate / 1000);
-        let notes = format!("{latency}; {note}; {cores:.2} cores");
-        rows.push(Row { name: format!("{name}: p50"), figure: latency.p50, unit: Unit::Millis, goal: p50, notes });
-        let (name, notes) = (format!("{name}: p99"), String::new());
-        rows.push(Row { name, figure: latency.p99, unit: Unit::Millis, goal: p99, notes });
-    }
-    rows
+/// p50 and p99; the rest is told beside them.
+fn figures(measure: Measure, rate: u64, told: &Told, cores: f64) -> [Entry; 2] {
+    let Told { latency, note, .. } = told;
+    let thousands = rate / 1000;
+    let figure = |quantile: &str, value: f64, notes: String| {
+        Entry::Figure(Figure {
+            id: format!("latency-{}-{thousands}k-{quantile}", measure.id()),
+            group: Group::Latency,
+            title: format!("{}, {thousands} k records/s, {quantile}", measure.title()),
+            value: Spread::once(value),
+            unit: Unit::Millis,
+            notes,
+        })
+    };
+    let tail = format!("p99.9 {}, max {}", Unit::Millis.write(latency.p999), Unit::Millis.write(latency.max));
+    [figure("p50", latency.p50, format!("{note}; {cores:.2} cores in all")), figure("p99", latency.p99, tail)]
 }
 
 #[cfg(test)]
@@ -214,14 +209,13 @@ mod tests {
     }
 
     #[test]
-    fn each_measure_has_two_lines_with_goals() {
+    fn figures_have_the_ids_that_goals_name() {
         let latency = Quantiles { p50: 0.2, p99: 1.5, p999: 3.0, max: 9.0 };
-        let measured =
-            Latency { measure: Measure::Running, rate: 50_000, latency, cores: 0.5, note: "100 keys".to_owned() };
-        let rows = rows(&[measured]);
-        assert_eq!(rows[0].name, "record due → running result, 50 k/s: p50");
-        assert_eq!((rows[0].goal, rows[1].goal), (Goal::Below(0.3), Goal::Below(2.0)));
-        assert!(rows[0].notes.contains("p99.9 3.00") && rows[0].notes.contains("0.50 cores"), "{}", rows[0].notes);
-        assert_eq!(rows[1].figure, 1.5);
+        let told = Told { records: 1, latency, note: "100 keys".to_owned() };
+        let [p50, p99] = figures(Measure::Running, 50_000, &told, 0.5);
+        assert_eq!((p50.id(), p99.id()), ("latency-running-50k-p50", "latency-running-50k-p99"));
+        let Entry::Figure(p99) = p99 else { panic!("a latency is a figure") };
+        assert_eq!((p99.value.median, p99.notes.as_str()), (1.5, "p99.9 3.00 ms, max 9.00 ms"));
+        assert_eq!(p99.title, "record due → running result, 50 k records/s, p99");
     }
 }

@@ -1,7 +1,5 @@
 //! What is told of latencies.
 
-use std::fmt;
-
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
@@ -33,13 +31,6 @@ impl Quantiles {
     }
 }
 
-impl fmt::Display for Quantiles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { p50, p99, p999, max } = self;
-        write!(f, "p50 {p50:.2}, p99 {p99:.2}, p99.9 {p999:.2}, max {max:.2} ms")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,7 +43,7 @@ mod tests {
         for (figure, expected) in
             [(quantiles.p50, 5.0), (quantiles.p99, 9.9), (quantiles.p999, 9.99), (quantiles.max, 10.0)]
         {
-            assert!((figure - expected).abs() < 0.01, "{quantiles}");
+            assert!((figure - expected).abs() < 0.01, "{quantiles:?}");
         }
     }
 }
