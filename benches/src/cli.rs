@@ -12,7 +12,7 @@ use crate::input::Input;
 use crate::report::{self, Peers};
 use crate::results::{Group, Results, Stamp};
 use crate::throughput::Programs;
-use crate::{idle, limits, paced, start, throughput};
+use crate::{idle, kinesis, limits, paced, recovery, start, throughput};
 
 /// Measures the metering job on this machine, beside what the machine allows.
 #[derive(Debug, Parser)]
@@ -58,6 +58,10 @@ enum Part {
     Pace(paced::Pace),
     #[command(hide = true)]
     Follow(idle::Follow),
+    #[command(hide = true)]
+    Keep(recovery::Keep),
+    #[command(hide = true)]
+    Drain(kinesis::Drain),
 }
 
 /// Where results are.
@@ -94,6 +98,8 @@ pub(crate) fn main() -> ExitCode {
         Some(Part::Report(args)) => Place::of(args.dir, false).and_then(|place| place.report()),
         Some(Part::Pace(args)) => paced::pace(&args),
         Some(Part::Follow(args)) => idle::follow(&args),
+        Some(Part::Keep(args)) => recovery::keep(&args),
+        Some(Part::Drain(args)) => kinesis::drain(&args),
         Some(Part::Limit(Limit { kind: Kind::Plain, threads, input, out })) => {
             limits::plain::run(&input, &out, threads)
         }
@@ -176,6 +182,12 @@ fn measure(all: &All) -> Result<()> {
     if wanted(Group::Latency) {
         results.merge(paced::measure(&programs, &scratch, effort.paced_seconds)?, &stamp);
     }
+    if wanted(Group::Recovery) {
+        results.merge(recovery::measure(&programs, &scratch, effort.runs, all.quick)?, &stamp);
+    }
+    if wanted(Group::Kinesis) {
+        results.merge(kinesis::measure(&programs, &scratch, effort.runs, all.quick)?, &stamp);
+    }
     if wanted(Group::Idle) {
         results.merge(idle::measure(&programs, &scratch, effort.idle)?, &stamp);
     }
@@ -224,6 +236,8 @@ mod tests {
             &["limit", "plain", "--threads", "2", "--input", "i", "--out", "o"][..],
             &["pace", "running", "--rate", "1", "--measured", "1", "--dir", "d"],
             &["follow", "--input", "i", "--dir", "d"],
+            &["keep", "--keys", "1", "--restarted", "--state", "s", "--dir", "d"],
+            &["drain", "bare", "--endpoint", "e", "--stream", "s", "--records", "1", "--dir", "d"],
         ] {
             assert!(Cli::try_parse_from([&["shardflow-bench"], arguments].concat()).unwrap().part.is_some());
         }

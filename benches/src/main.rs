@@ -8,16 +8,23 @@
 //! * [`stats`], [`results`], [`report`]: pure; what was measured, and what is made of it.
 //! * [`child`], [`digest`], [`input`]: a program measured, its rows compared, what it reads.
 //! * [`throughput`]: records a second, beside the [`limits`]: the same job without the engine.
-//! * [`paced`], [`idle`], [`start`]: latency at a steady rate, cost of doing nothing, time to begin.
+//! * [`kinesis`]: the source beside a bare loop.
+//! * [`paced`], [`recovery`], [`idle`], [`start`]: latency at a steady rate, time from a crash to the first new result, cost
+//!   of doing nothing, time to begin.
+//! * [`records`], [`nothing`]: small things that jobs of several rooms read and write.
 
 mod child;
 mod cli;
 mod digest;
 mod idle;
 mod input;
+mod kinesis;
 mod limits;
 mod memory;
+mod nothing;
 mod paced;
+mod records;
+mod recovery;
 mod report;
 mod results;
 mod start;

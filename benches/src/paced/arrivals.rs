@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
-use shardflow::sink::{CommitPermit, Committer, Prepared, Sink, SinkContext, SinkWriter, StagedHandle};
+use shardflow::sink::{Committer, Prepared, Sink, SinkContext, SinkWriter};
 use shardflow::{Epoch, Result};
 
 use super::quantiles::histogram;
+use crate::nothing::Nothing;
 
 /// What a result says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,18 +107,6 @@ impl<T: 'static> SinkWriter<T> for Writer<T> {
 impl<T> Drop for Writer<T> {
     fn drop(&mut self) {
         self.arrivals.seen.lock().unwrap_or_else(PoisonError::into_inner).add(&self.own);
-    }
-}
-
-struct Nothing;
-
-impl Committer for Nothing {
-    fn recover(&mut self, _permit: Option<&CommitPermit>, _handles: &[StagedHandle]) -> Result<()> {
-        Ok(())
-    }
-
-    fn commit(&mut self, _permit: &CommitPermit, _handles: &[StagedHandle]) -> Result<()> {
-        Ok(())
     }
 }
 

@@ -12,9 +12,10 @@
 //! [`schedule`], [`quantiles`]: pure. [`numbers`], [`lines`]: paced sources. [`arrivals`]: a sink that takes the time.
 
 mod arrivals;
+mod bell;
 mod committed;
 mod lines;
-pub(crate) mod numbers;
+mod numbers;
 mod quantiles;
 mod running;
 mod schedule;
@@ -29,6 +30,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use shardflow::init_logging;
 
+pub(crate) use self::bell::Bell;
 use self::quantiles::Quantiles;
 use crate::child::Running;
 use crate::results::{Entry, Figure, Group, Unit};

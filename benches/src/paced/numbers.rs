@@ -1,8 +1,8 @@
-//! A source of bare numbers that wakes its readers when they are due, to a tenth of a millisecond.
+//! A source of bare numbers that are due by the clock, to a tenth of a millisecond.
 //!
 //! Record `n` is the number `n`, in split `n % splits`. What is due and not yet read waits, as in [`super::lines`]. The
 //! timers of an asynchronous runtime tick once a millisecond, which is more than what is measured here: a thread of its own
-//! stands for the network, and calls the readers whose next record has come.
+//! ([`Bell`]) stands for the network, and calls the readers whose next record has come.
 //!
 //! # Progress tracking
 //! A position is the number of records of the split before it.
@@ -13,24 +13,23 @@
 //! # Rewinds
 //! The same records in the same order.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
-use std::thread;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use shardflow::source::{BoxFuture, Discovery, Enumerator, Position, RawBatch, Reader, Source, SourceContext, Split};
 use shardflow::vocabulary::SplitId;
-use shardflow::{Decoder, Error, Result};
+use shardflow::{Error, Result};
 
+use super::bell::Bell;
 use super::schedule::Schedule;
+use crate::records::batch;
 
 /// How often readers are called at most. A record waits half of it on average, as it would for others in a network's
 /// packet.
 const TICK: Duration = Duration::from_micros(100);
 /// How many records are delivered at a time at most, when they have piled up.
 const BATCH: u64 = 4_096;
-/// Bytes of a record.
-const WIDTH: usize = size_of::<u64>();
 
 /// The source.
 #[derive(Debug, Clone)]
@@ -44,7 +43,7 @@ pub(super) struct Numbers {
 impl Numbers {
     /// The numbers below `records`, in `splits` splits.
     pub(super) fn new(schedule: Schedule, records: u64, splits: u64) -> Self {
-        Self { schedule, records, splits: splits.max(1), bell: Bell::hang() }
+        Self { schedule, records, splits: splits.max(1), bell: Bell::hang(TICK) }
     }
 
     /// Reads a split from its beginning.
@@ -109,73 +108,11 @@ impl Reader for NumberReader {
     }
 }
 
-/// The records at `indices` of a split, which stand for the numbers that `number` gives.
-pub(crate) fn batch(indices: std::ops::Range<u64>, number: impl Fn(u64) -> u64) -> RawBatch {
-    let count = usize::try_from(indices.end.saturating_sub(indices.start)).unwrap_or(0);
-    let mut buffer = Vec::with_capacity(count * WIDTH);
-    let mut spans = Vec::with_capacity(count);
-    for index in indices.clone() {
-        let start = buffer.len() as u32;
-        buffer.extend_from_slice(&number(index).to_le_bytes());
-        spans.push((start, buffer.len() as u32));
-    }
-    let base = indices.start.saturating_mul(WIDTH as u64);
-    RawBatch::from_offsets(buffer, spans, base, Position::new(indices.end.to_string()))
-}
-
-/// Reads the records of [`batch`].
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct NumberDecoder;
-
-impl Decoder for NumberDecoder {
-    type Output = u64;
-
-    fn decode(&self, raw: &[u8]) -> Result<u64, String> {
-        raw.try_into().map(u64::from_le_bytes).map_err(|_| format!("{} bytes are no number", raw.len()))
-    }
-}
-
-/// Calls readers at their time.
-#[derive(Debug, Default)]
-struct Bell {
-    waiting: Mutex<Vec<(Instant, Waker)>>,
-}
-
-impl Bell {
-    /// Its thread ends with its last owner.
-    fn hang() -> Arc<Self> {
-        let bell = Arc::new(Self::default());
-        let weak = Arc::downgrade(&bell);
-        thread::spawn(move || Self::ring(&weak));
-        bell
-    }
-
-    fn ring(bell: &Weak<Self>) {
-        let mut next = Instant::now();
-        while let Some(bell) = bell.upgrade() {
-            let now = Instant::now();
-            bell.due(now).into_iter().for_each(Waker::wake);
-            drop(bell);
-            // Ticks that were missed are skipped: nobody waits longer for it.
-            next = (next + TICK).max(now);
-            thread::sleep(next.saturating_duration_since(Instant::now()));
-        }
-    }
-
-    fn call_at(&self, due: Instant, waker: Waker) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((due, waker));
-    }
-
-    /// Takes out those whose time has come.
-    fn due(&self, now: Instant) -> Vec<Waker> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.extract_if(.., |(due, _)| *due <= now).map(|(_, waker)| waker).collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records::NumberDecoder;
+    use shardflow::Decoder;
     use std::future::poll_fn;
 
     #[tokio::test]
@@ -204,10 +141,5 @@ mod tests {
         let batch = poll_fn(|cx| reader.poll_read(cx)).await.unwrap().unwrap();
         assert_eq!(NumberDecoder.decode(batch.record(0)), Ok(15));
         assert_eq!(batch.position(0), "56");
-    }
-
-    #[test]
-    fn other_lengths_are_no_numbers() {
-        assert_eq!(NumberDecoder.decode(b"123").unwrap_err(), "3 bytes are no number");
     }
 }

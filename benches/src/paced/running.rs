@@ -6,10 +6,11 @@ use anyhow::Result;
 use shardflow::{Job, KeyContext, KeyedLogic, Lag, millis};
 
 use super::arrivals::{self, Arrivals};
-use super::numbers::{NumberDecoder, Numbers};
+use super::numbers::Numbers;
 use super::quantiles::Quantiles;
 use super::schedule::Schedule;
 use super::{Load, SPLITS, Told, WARM_UP, key_of};
+use crate::records::NumberDecoder;
 
 /// How many keys are counted.
 const KEYS: u64 = 100_000;

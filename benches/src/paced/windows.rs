@@ -10,10 +10,11 @@ use anyhow::Result;
 use shardflow::{Job, Lag, WindowResult, millis, tumbling};
 
 use super::arrivals::{self, Arrivals};
-use super::numbers::{NumberDecoder, Numbers};
+use super::numbers::Numbers;
 use super::quantiles::Quantiles;
 use super::schedule::Schedule;
 use super::{Load, SPLITS, Told, WARM_UP, key_of};
+use crate::records::NumberDecoder;
 
 /// How many keys each window has.
 const KEYS: u64 = 1_000;
