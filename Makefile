@@ -14,7 +14,7 @@ BENCH_FLAGS ?=
 # Fail points let the crash tests kill a job at every named step of a commit; they are compiled in for tests only.
 TEST_FEATURES = --features shardflow-examples/failpoints
 
-.PHONY: demo test bench setup deps fmt
+.PHONY: demo test bench bench-parts setup deps fmt
 
 demo: setup
 	@$(BUILD) --bin metering
@@ -29,6 +29,10 @@ test: setup
 bench: setup
 	@$(BUILD) --bin metering --bin shardflow-bench
 	@"$(CARGO_TARGET_DIR)"/release/shardflow-bench $(BENCH_FLAGS)
+
+# Micro-benchmarks of the parts. For instance BENCH_FLAGS='route', or '--quick'.
+bench-parts: setup
+	@$(CARGO) bench --workspace --bench parts -- $(BENCH_FLAGS)
 
 setup:
 	@./.ci/setup
