@@ -11,6 +11,7 @@ export CARGO_TARGET_DIR
 BUILD = $(CARGO) build --release --workspace
 # For instance BENCH_FLAGS='--runs 5', or '--quick'.
 BENCH_FLAGS ?=
+PARTS_FLAGS ?=
 # Fail points let the crash tests kill a job at every named step of a commit; they are compiled in for tests only.
 TEST_FEATURES = --features shardflow-examples/failpoints
 
@@ -30,9 +31,11 @@ bench: setup
 	@$(BUILD) --bin metering --bin shardflow-bench
 	@"$(CARGO_TARGET_DIR)"/release/shardflow-bench $(BENCH_FLAGS)
 
-# Micro-benchmarks of the parts. For instance BENCH_FLAGS='route', or '--quick'.
+# Micro-benchmarks of the parts. PARTS_FLAGS go to Criterion: 'route', for instance, or '--quick'.
 bench-parts: setup
-	@$(CARGO) bench --workspace --bench parts -- $(BENCH_FLAGS)
+	@$(CARGO) bench --workspace --bench parts -- $(PARTS_FLAGS)
+	@$(BUILD) --bin metering --bin shardflow-bench
+	@"$(CARGO_TARGET_DIR)"/release/shardflow-bench --only parts
 
 setup:
 	@./.ci/setup

@@ -12,7 +12,7 @@ use crate::input::Input;
 use crate::report::{self, Peers};
 use crate::results::{Group, Results, Stamp};
 use crate::throughput::Programs;
-use crate::{idle, kinesis, limits, paced, recovery, start, throughput};
+use crate::{idle, kinesis, limits, made, paced, parts, recovery, start, throughput};
 
 /// Measures the metering job on this machine, beside what the machine allows.
 #[derive(Debug, Parser)]
@@ -62,6 +62,8 @@ enum Part {
     Keep(recovery::Keep),
     #[command(hide = true)]
     Drain(kinesis::Drain),
+    #[command(hide = true)]
+    Made(Box<made::run::Make>),
 }
 
 /// Where results are.
@@ -100,6 +102,7 @@ pub(crate) fn main() -> ExitCode {
         Some(Part::Follow(args)) => idle::follow(&args),
         Some(Part::Keep(args)) => recovery::keep(&args),
         Some(Part::Drain(args)) => kinesis::drain(&args),
+        Some(Part::Made(args)) => made::run::run(*args),
         Some(Part::Limit(Limit { kind: Kind::Plain, threads, input, out })) => {
             limits::plain::run(&input, &out, threads)
         }
@@ -187,6 +190,10 @@ fn measure(all: &All) -> Result<()> {
     }
     if wanted(Group::Kinesis) {
         results.merge(kinesis::measure(&programs, &scratch, effort.runs, all.quick)?, &stamp);
+    }
+    // Only on request: they were measured by another program, and just now only where `make bench-parts` asks.
+    if all.only.contains(&Group::Parts) {
+        results.merge(parts::read(&beside_the_build(&programs.bench).with_file_name("criterion"))?, &stamp);
     }
     if wanted(Group::Idle) {
         results.merge(idle::measure(&programs, &scratch, effort.idle)?, &stamp);

@@ -11,6 +11,7 @@
 //! * [`kinesis`]: the source beside a bare loop.
 //! * [`paced`], [`recovery`], [`idle`], [`start`]: latency at a steady rate, time from a crash to the first new result, cost
 //!   of doing nothing, time to begin.
+//! * [`parts`]: what the micro-benchmarks of `make bench-parts` said.
 //! * [`records`], [`nothing`]: small things that jobs of several rooms read and write.
 
 mod child;
@@ -20,9 +21,11 @@ mod idle;
 mod input;
 mod kinesis;
 mod limits;
+mod made;
 mod memory;
 mod nothing;
 mod paced;
+mod parts;
 mod records;
 mod recovery;
 mod report;

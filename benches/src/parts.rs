@@ -99,17 +99,17 @@ mod tests {
         let new = dir.path().join("keyed state").join("get, 1 M keys").join("new");
         fs::create_dir_all(&new).unwrap();
         fs::create_dir_all(dir.path().join("report")).unwrap();
-        fs::write(
-            new.join("benchmark.json"),
-            r#"{"full_id":"keyed state/get, 1 M keys","throughput":{"Elements":4}}"#,
-        )
-        .unwrap();
+        fs::write(new.join("benchmark.json"), r#"{"full_id":"keyed state/get, 1 M keys","throughput":{"Elements":4}}"#)
+            .unwrap();
         let estimates =
             r#"{"median":{"point_estimate":40.0,"confidence_interval":{"lower_bound":36.0,"upper_bound":48.0}}}"#;
         fs::write(new.join("estimates.json"), estimates).unwrap();
         let entries = read(dir.path()).unwrap();
         let [Entry::Figure(figure)] = entries.as_slice() else { panic!("one figure") };
-        assert_eq!((figure.id.as_str(), figure.title.as_str()), ("parts-keyed-state-get-1-M-keys", "keyed state: get, 1 M keys"));
+        assert_eq!(
+            (figure.id.as_str(), figure.title.as_str()),
+            ("parts-keyed-state-get-1-M-keys", "keyed state: get, 1 M keys")
+        );
         assert_eq!((figure.value.median, figure.value.least, figure.value.greatest), (10.0, 9.0, 12.0));
     }
 }

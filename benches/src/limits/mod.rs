@@ -4,6 +4,7 @@
 //! program that computes something else would be no limit. Here is what the two programs share, [`plain`] and [`timely`]
 //! are the rest.
 
+pub(crate) mod made;
 pub(crate) mod names;
 pub(crate) mod plain;
 pub(crate) mod timely;
