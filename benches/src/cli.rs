@@ -8,11 +8,11 @@ use anyhow::{Context, Result};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::input::Input;
 use crate::report::{self, Peers};
-use crate::results::{Group, Results, Stamp};
+use crate::results::{Entry, Group, Results, Stamp};
+use crate::suite::{self, Bench, Effort};
 use crate::throughput::Programs;
-use crate::{idle, kinesis, limits, made, paced, parts, recovery, start, throughput};
+use crate::{idle, kinesis, limits, made, paced, parts, recovery, start};
 
 /// Measures the metering job on this machine, beside what the machine allows.
 #[derive(Debug, Parser)]
@@ -27,13 +27,11 @@ struct Cli {
 /// What is measured, and how long.
 #[derive(Debug, Args)]
 struct All {
-    /// Records to generate and to read.
-    #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1_000..=1_000_000_000))]
-    records: u64,
-    /// Runs of each program; the median counts.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(1..=99))]
+    /// Runs of each program; the median counts. Rows of a quarter of a minute a run and more make do with three.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..=99))]
     runs: usize,
-    /// A tenth of the records, one run, short waits: whether it works, not how fast.
+    /// A twentieth of the records, one run, short waits: whether it works, not how fast. Results and report go to a folder of
+    /// their own.
     #[arg(long)]
     quick: bool,
     /// Only some groups of rows; the others stay as they were measured last.
@@ -42,7 +40,7 @@ struct All {
     /// Leave the report as it is.
     #[arg(long)]
     no_report: bool,
-    /// Where records are kept and programs write; by default beside what the build makes.
+    /// Where records and results are kept and programs write; by default beside what the build makes.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
@@ -84,6 +82,9 @@ struct Limit {
     input: PathBuf,
     #[arg(long)]
     out: PathBuf,
+    /// An id counts once for each key.
+    #[arg(long)]
+    dedupe: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -103,11 +104,11 @@ pub(crate) fn main() -> ExitCode {
         Some(Part::Keep(args)) => recovery::keep(&args),
         Some(Part::Drain(args)) => kinesis::drain(&args),
         Some(Part::Made(args)) => made::run::run(*args),
-        Some(Part::Limit(Limit { kind: Kind::Plain, threads, input, out })) => {
-            limits::plain::run(&input, &out, threads)
+        Some(Part::Limit(Limit { kind: Kind::Plain, threads, input, out, dedupe })) => {
+            limits::plain::run(&input, &out, threads, dedupe)
         }
-        Some(Part::Limit(Limit { kind: Kind::Timely, threads, input, out })) => {
-            limits::timely::run(&input, &out, threads)
+        Some(Part::Limit(Limit { kind: Kind::Timely, threads, input, out, dedupe })) => {
+            limits::timely::run(&input, &out, threads, dedupe)
         }
     };
     match result {
@@ -116,23 +117,6 @@ pub(crate) fn main() -> ExitCode {
             eprintln!("shardflow-bench: {error:#}");
             ExitCode::FAILURE
         }
-    }
-}
-
-/// How much of everything.
-struct Effort {
-    records: u64,
-    runs: usize,
-    paced_seconds: u64,
-    idle: Duration,
-}
-
-impl Effort {
-    fn of(all: &All) -> Self {
-        if all.quick {
-            return Self { records: all.records / 10, runs: 1, paced_seconds: 5, idle: Duration::from_secs(3) };
-        }
-        Self { records: all.records, runs: all.runs, paced_seconds: 20, idle: Duration::from_secs(10) }
     }
 }
 
@@ -168,45 +152,42 @@ impl Place {
 }
 
 fn measure(all: &All) -> Result<()> {
-    let programs = Programs::find()?;
-    let effort = Effort::of(all);
     let place = Place::of(all.dir.clone(), all.quick)?;
     let scratch = place.dir.join("scratch");
     // What an interrupted run left.
     let _ = std::fs::remove_dir_all(&scratch);
     std::fs::create_dir_all(&scratch).with_context(|| format!("could not make \"{}\"", scratch.display()))?;
-    let wanted = |part: Group| all.only.is_empty() || all.only.contains(&part);
+    let effort = Effort { quick: all.quick, runs: if all.quick { 1 } else { all.runs } };
+    let bench = Bench { programs: Programs::find()?, cache: place.dir.clone(), scratch, effort };
     let stamp = Stamp::now();
     let mut results = Results::load(&place.results())?;
-    if wanted(Group::Metering) || wanted(Group::Dedupe) {
-        let input = Input::prepare(&place.dir, effort.records)?;
-        results.merge(throughput::measure(&programs, &input, &scratch, effort.runs)?, &stamp);
+    for group in Group::value_variants() {
+        // Parts only on request: another program measures them, just before this one only where `make bench-parts` asks.
+        if all.only.contains(group) || (all.only.is_empty() && *group != Group::Parts) {
+            results.replace(measure_group(*group, &bench)?, &stamp);
+            // After each group: what was measured is kept if a later one fails.
+            results.save(&place.results())?;
+        }
     }
-    if wanted(Group::Latency) {
-        results.merge(paced::measure(&programs, &scratch, effort.paced_seconds)?, &stamp);
-    }
-    if wanted(Group::Recovery) {
-        results.merge(recovery::measure(&programs, &scratch, effort.runs, all.quick)?, &stamp);
-    }
-    if wanted(Group::Kinesis) {
-        results.merge(kinesis::measure(&programs, &scratch, effort.runs, all.quick)?, &stamp);
-    }
-    // Only on request: they were measured by another program, and just now only where `make bench-parts` asks.
-    if all.only.contains(&Group::Parts) {
-        results.merge(parts::read(&beside_the_build(&programs.bench).with_file_name("criterion"))?, &stamp);
-    }
-    if wanted(Group::Idle) {
-        results.merge(idle::measure(&programs, &scratch, effort.idle)?, &stamp);
-    }
-    if wanted(Group::Start) {
-        results.merge(start::measure(&programs, &scratch, effort.runs)?, &stamp);
-    }
-    results.save(&place.results())?;
     if !all.no_report {
         place.report()?;
     }
     println!("{}", report::summary(&results, &place.peers()?));
     Ok(())
+}
+
+fn measure_group(group: Group, bench: &Bench) -> Result<Vec<Entry>> {
+    let Bench { programs, scratch, effort, .. } = bench;
+    let seconds = |whole, quick| if effort.quick { quick } else { whole };
+    match group {
+        Group::Latency => paced::measure(programs, scratch, seconds(20, 5)),
+        Group::Recovery => recovery::measure(programs, scratch, effort.runs, effort.quick),
+        Group::Kinesis => kinesis::measure(programs, scratch, effort.runs, effort.quick),
+        Group::Parts => parts::read(&beside_the_build(&programs.bench).with_file_name("criterion")),
+        Group::Idle => idle::measure(programs, scratch, Duration::from_secs(seconds(10, 3))),
+        Group::Start => start::measure(programs, scratch, effort.runs),
+        group => suite::measure(group, bench),
+    }
 }
 
 /// `target/bench` for `target/release/shardflow-bench`.
@@ -220,21 +201,25 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
 
-    fn effort(arguments: &[&str]) -> Effort {
-        Effort::of(&Cli::try_parse_from([&["shardflow-bench"], arguments].concat()).unwrap().all)
-    }
-
     #[test]
     fn clap_finds_the_command_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn quick_is_a_tenth_and_once() {
-        let (whole, quick) = (effort(&[]), effort(&["--quick", "--runs", "5"]));
-        assert_eq!((whole.records, whole.runs), (10_000_000, 3));
-        assert_eq!((quick.records, quick.runs), (1_000_000, 1));
-        assert_eq!(effort(&["--records", "5000", "--runs", "5"]).runs, 5);
+    fn a_quick_run_leaves_results_and_report_alone() {
+        let (whole, quick) = (Place::of(None, false).unwrap(), Place::of(None, true).unwrap());
+        assert!(quick.results().starts_with(&whole.dir) && quick.results() != whole.results());
+        assert!(quick.docs.starts_with(&quick.dir) && whole.docs.ends_with("benches/../docs"));
+    }
+
+    #[test]
+    fn groups_are_named_and_runs_are_counted() {
+        let parse = |arguments: &[&str]| Cli::try_parse_from([&["shardflow-bench"], arguments].concat());
+        let all = parse(&["--only", "metering,skew", "--runs", "7"]).unwrap().all;
+        assert_eq!((all.only, all.runs), (vec![Group::Metering, Group::Skew], 7));
+        assert!(parse(&["--runs", "0"]).is_err() && parse(&["--only", "nothing"]).is_err());
+        assert!(matches!(parse(&["report"]).unwrap().part, Some(Part::Report(_))));
     }
 
     #[test]
@@ -245,6 +230,7 @@ mod tests {
             &["follow", "--input", "i", "--dir", "d"],
             &["keep", "--keys", "1", "--restarted", "--state", "s", "--dir", "d"],
             &["drain", "bare", "--endpoint", "e", "--stream", "s", "--records", "1", "--dir", "d"],
+            &["made", "ints", "--by", "plain", "--records", "1", "--keys", "1", "--told", "t", "--workers", "2"],
         ] {
             assert!(Cli::try_parse_from([&["shardflow-bench"], arguments].concat()).unwrap().part.is_some());
         }

@@ -18,10 +18,7 @@ const SPEC: &str = "spec.txt";
 pub(crate) struct Input {
     /// The folder of files.
     pub(crate) dir: PathBuf,
-    /// How many records they hold.
-    pub(crate) records: u64,
     /// How many bytes.
-    #[allow(dead_code)]
     pub(crate) bytes: u64,
 }
 
@@ -45,7 +42,7 @@ impl Input {
             fs::write(&note, wanted).with_context(|| format!("could not write \"{}\"", note.display()))?;
         }
         let bytes = size(&dir)?;
-        Ok(Self { dir, records, bytes })
+        Ok(Self { dir, bytes })
     }
 }
 

@@ -22,7 +22,6 @@ mod input;
 mod kinesis;
 mod limits;
 mod made;
-mod memory;
 mod nothing;
 mod paced;
 mod parts;
@@ -32,6 +31,7 @@ mod report;
 mod results;
 mod start;
 mod stats;
+mod suite;
 mod throughput;
 
 use std::process::ExitCode;

@@ -1,9 +1,9 @@
-//! Records a second: the metering job, and the limits beside it.
+//! Records a second: programs that do the same work, run in turns.
 //!
 //! Runs are interleaved, one of each program in turn, so that what else happens on the machine falls on all of them. Every
-//! run writes real files below the same folder, and its rows are compared with those of the others.
+//! run has a folder of its own below the same one, and its results are compared with those of the others: a program that
+//! computes something else is an error, and not a figure.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,68 +11,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::child::{Running, Usage};
 use crate::digest::Digest;
-use crate::input::Input;
-use crate::limits::names::{PLAIN_1, PLAIN_2, TIMELY_1, TIMELY_2};
-use crate::results::{Entry, Group, Measured, Speed};
-
-/// A program that is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Program {
-    /// `metering run` on two workers.
-    Metering { dedupe: bool },
-    /// The job in plain Rust.
-    Plain { threads: usize },
-    /// The job in raw timely.
-    Timely { workers: usize },
-}
-
-const PROGRAMS: [Program; 6] = [
-    Program::Metering { dedupe: false },
-    Program::Metering { dedupe: true },
-    Program::Timely { workers: 1 },
-    Program::Timely { workers: 2 },
-    Program::Plain { threads: 1 },
-    Program::Plain { threads: 2 },
-];
-
-impl Program {
-    fn name(self) -> String {
-        match self {
-            Self::Metering { dedupe: false } => "metering run --dedupe-ms 0".to_owned(),
-            Self::Metering { dedupe: true } => "metering run, 24 h dedupe".to_owned(),
-            Self::Plain { threads: 1 } => PLAIN_1.to_owned(),
-            Self::Plain { .. } => PLAIN_2.to_owned(),
-            Self::Timely { workers: 1 } => TIMELY_1.to_owned(),
-            Self::Timely { .. } => TIMELY_2.to_owned(),
-        }
-    }
-
-    /// Programs of one kind write the same rows.
-    fn dedupes(self) -> bool {
-        self == Self::Metering { dedupe: true }
-    }
-
-    fn command(self, programs: &Programs, input: &Path, out: &Path, state: &Path) -> Command {
-        let limit = |kind: &str, count: usize| {
-            let mut command = Command::new(&programs.bench);
-            command.args(["limit", kind, "--threads", &count.to_string(), "--input"]).arg(input).arg("--out").arg(out);
-            command
-        };
-        match self {
-            Self::Plain { threads } => limit("plain", threads),
-            Self::Timely { workers } => limit("timely", workers),
-            Self::Metering { dedupe } => {
-                let mut command = Command::new(&programs.metering);
-                command.args(["run", "--workers", "2", "--source"]).arg(format!("file:{}", input.display()));
-                command.arg("--out").arg(out).arg("--state").arg(state);
-                if !dedupe {
-                    command.args(["--dedupe-ms", "0"]);
-                }
-                command
-            }
-        }
-    }
-}
+use crate::made::run::Told;
+use crate::results::Measured;
 
 /// Where the programs are.
 #[derive(Debug, Clone)]
@@ -98,96 +38,136 @@ impl Programs {
     }
 }
 
-/// Measures all programs `runs` times.
-///
-/// # Errors
-/// A program that fails, or rows that differ.
-pub(crate) fn measure(programs: &Programs, input: &Input, scratch: &Path, runs: usize) -> Result<Vec<Entry>> {
-    let mut measured: Vec<(Program, Vec<Usage>)> = PROGRAMS.map(|program| (program, Vec::new())).to_vec();
-    let mut rows = Agreement::default();
-    for run in 1..=runs {
-        for (program, usages) in &mut measured {
-            eprintln!("run {run} of {runs}: {}", program.name());
-            let (usage, digest) =
-                once(*program, programs, input, scratch).with_context(|| format!("\"{}\" failed", program.name()))?;
-            rows.check(*program, digest)?;
-            usages.push(usage);
+/// Who takes a program's time, and where its results are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timed {
+    /// From the process' start to its end; results are files below `out`.
+    FromOutside,
+    /// By the program, which leaves `told.json`.
+    ByItself,
+}
+
+/// A program in a contest.
+pub(crate) struct Entrant {
+    pub(crate) name: String,
+    /// Makes its command for a run in this folder.
+    pub(crate) command: Box<dyn Fn(&Path) -> Command>,
+}
+
+/// Programs that do the same work.
+pub(crate) struct Contest {
+    /// What is said on stderr.
+    pub(crate) title: String,
+    pub(crate) records: u64,
+    pub(crate) runs: usize,
+    pub(crate) timed: Timed,
+    pub(crate) entrants: Vec<Entrant>,
+}
+
+impl Contest {
+    /// Runs all programs in turns. What they come to, in their order.
+    ///
+    /// # Errors
+    /// A program that fails, or results that differ.
+    pub(crate) fn run(&self, scratch: &Path) -> Result<Vec<Measured>> {
+        let mut usages: Vec<Vec<Usage>> = self.entrants.iter().map(|_| Vec::new()).collect();
+        let mut results = Agreement::default();
+        for run in 1..=self.runs {
+            for (entrant, usages) in self.entrants.iter().zip(&mut usages) {
+                let name = &entrant.name;
+                let (usage, outcome) =
+                    self.once(entrant, scratch).with_context(|| format!("{}: \"{name}\" failed", self.title))?;
+                results.check(name, outcome).with_context(|| self.title.clone())?;
+                usages.push(usage);
+                let rate = Measured::of("", &[usage], self.records).rate.median / 1e6;
+                eprintln!("{}, run {run} of {}: {name}: {rate:.2} M/s", self.title, self.runs);
+            }
         }
+        let measured = self.entrants.iter().zip(&usages);
+        Ok(measured.map(|(entrant, usages)| Measured::of(&entrant.name, usages, self.records)).collect())
     }
-    if let (Some((_, counted)), Some((_, once))) = (rows.counted, rows.once) {
-        eprintln!("the same rows from all: {counted}");
-        eprintln!("with dedupe: {once}");
+
+    fn once(&self, entrant: &Entrant, scratch: &Path) -> Result<(Usage, Outcome)> {
+        let dir = tempfile::tempdir_in(scratch).context("could not make a temporary folder")?;
+        let mut command = (entrant.command)(dir.path());
+        let usage = Running::start(&mut command, dir.path().join("log"))?.finish()?;
+        if self.timed == Timed::FromOutside {
+            let digest = Digest::of(&dir.path().join("out"))?;
+            return Ok((usage, Outcome { rows: digest.charges, all: format!("{digest:?}") }));
+        }
+        let Told { elapsed, cpu, tally } = Told::read(&dir.path().join("told.json"))?;
+        Ok((Usage { elapsed, cpu, ..usage }, Outcome { rows: tally.rows, all: format!("{tally:?}") }))
     }
-    Ok(table(&measured, input.records))
 }
 
-fn once(program: Program, programs: &Programs, input: &Input, scratch: &Path) -> Result<(Usage, Digest)> {
-    let dir = tempfile::tempdir_in(scratch).context("could not make a temporary folder")?;
-    let (out, state) = (dir.path().join("out"), dir.path().join("state"));
-    fs::create_dir(&out).context("could not make a temporary folder")?;
-    let mut command = program.command(programs, &input.dir, &out, &state);
-    let usage = Running::start(&mut command, dir.path().join("log"))?.finish()?;
-    Ok((usage, Digest::of(&out)?))
+/// What a run computed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Outcome {
+    rows: u64,
+    /// Everything that must be equal, in words.
+    all: String,
 }
 
-/// The rows that programs of one kind must all write.
+/// The results that all programs must have.
 #[derive(Debug, Default)]
-struct Agreement {
-    counted: Option<(Program, Digest)>,
-    once: Option<(Program, Digest)>,
-}
+struct Agreement(Option<(String, Outcome)>);
 
 impl Agreement {
-    fn check(&mut self, program: Program, digest: Digest) -> Result<()> {
-        let known = if program.dedupes() { &mut self.once } else { &mut self.counted };
-        let (first, expected) = known.get_or_insert((program, digest));
-        if digest.charges == 0 {
-            bail!("\"{}\" has written no charges", program.name());
+    fn check(&mut self, name: &str, outcome: Outcome) -> Result<()> {
+        if outcome.rows == 0 {
+            bail!("\"{name}\" has no results");
         }
-        if digest != *expected {
-            let (first, second) = (first.name(), program.name());
-            bail!("rows differ\n  \"{first}\": {expected}\n  \"{second}\": {digest}");
+        let (first, expected) = self.0.get_or_insert_with(|| (name.to_owned(), outcome.clone()));
+        if outcome != *expected {
+            bail!("results differ\n  \"{first}\": {}\n  \"{name}\": {}", expected.all, outcome.all);
         }
         Ok(())
     }
-}
-
-fn table(measured: &[(Program, Vec<Usage>)], records: u64) -> Vec<Entry> {
-    let of = |wanted: Program| {
-        let runs = measured.iter().find(|(program, _)| *program == wanted).map(|(_, runs)| runs.as_slice());
-        Measured::of(wanted.name(), runs.unwrap_or_default(), records)
-    };
-    let is_limit = |program: &Program| !matches!(program, Program::Metering { .. });
-    let limits = measured.iter().map(|(program, _)| *program).filter(is_limit).map(of).collect();
-    let row = |id: &str, group: Group, ours: Measured, limits: Vec<Measured>| {
-        let (title, ran) = (group.title().to_owned(), ours.name.clone());
-        Entry::Speed(Speed { id: id.to_owned(), group, title, ran, records, ours, limits })
-    };
-    vec![
-        row("metering-10m", Group::Metering, of(Program::Metering { dedupe: false }), limits),
-        row("dedupe-10m", Group::Dedupe, of(Program::Metering { dedupe: true }), Vec::new()),
-    ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const OURS: Program = Program::Metering { dedupe: false };
+    fn outcome(rows: u64) -> Outcome {
+        Outcome { rows, all: format!("{rows} rows") }
+    }
 
     #[test]
-    fn rows_that_differ_are_named_with_their_programs() {
-        let digest = |records| {
-            let mut digest = Digest::default();
-            (digest.charges, digest.records) = (1, records);
-            digest
+    fn results_that_differ_are_named_with_their_programs() {
+        let mut results = Agreement::default();
+        results.check("ours", outcome(5)).unwrap();
+        results.check("plain", outcome(5)).unwrap();
+        let error = results.check("timely", outcome(6)).unwrap_err().to_string();
+        assert!(error.contains("\"ours\": 5 rows") && error.contains("\"timely\": 6 rows"), "{error}");
+        assert!(results.check("ours", outcome(0)).unwrap_err().to_string().contains("no results"));
+    }
+
+    #[test]
+    fn programs_are_run_in_turns_and_time_themselves() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = r#"{"elapsed":{"secs":2,"nanos":0},"cpu":{"secs":4,"nanos":0},"tally":{"rows":3,"sum":1}}"#;
+        let entrant = |name: &str| {
+            let (letter, order) = (name.to_owned(), dir.path().join("order"));
+            let command = move |dir: &Path| {
+                let mut command = Command::new("/bin/sh");
+                let (order, dir) = (order.display(), dir.display());
+                command.args(["-c", &format!("printf {letter} >> '{order}'; echo '{told}' > '{dir}/told.json'")]);
+                command
+            };
+            Entrant { name: name.to_owned(), command: Box::new(command) }
         };
-        let mut rows = Agreement::default();
-        rows.check(OURS, digest(5)).unwrap();
-        rows.check(Program::Metering { dedupe: true }, digest(4)).unwrap();
-        rows.check(Program::Plain { threads: 1 }, digest(5)).unwrap();
-        let error = rows.check(Program::Timely { workers: 2 }, digest(6)).unwrap_err().to_string();
-        assert!(error.contains("metering run --dedupe-ms 0") && error.contains("raw timely, 2 workers"), "{error}");
-        assert!(rows.check(OURS, Digest::default()).is_err());
+        let contest = Contest {
+            title: "test".to_owned(),
+            records: 2_000_000,
+            runs: 2,
+            timed: Timed::ByItself,
+            entrants: vec![entrant("a"), entrant("b")],
+        };
+        let measured = contest.run(dir.path()).unwrap();
+        assert_eq!(std::fs::read_to_string(dir.path().join("order")).unwrap(), "abab");
+        let [a, b] = measured.as_slice() else { panic!("{measured:?}") };
+        assert_eq!((a.name.as_str(), b.name.as_str()), ("a", "b"));
+        assert_eq!((a.rate.median, a.rate.runs, b.cpu_per_million.median), (1e6, 2, 2.0));
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn bench(criterion: &mut Criterion) {
     let mut state = filled(&all);
     // Drained, so that what follows is the state of a job that has committed.
     state.drain_changes(Table(0), &mut ChangelogWriter::new()).expect("numbers can be encoded");
-    let picked: Vec<_> = (0..BATCH).filter_map(|number| all.get((mixed(number) % KEYS) as usize).copied()).collect();
+    let mut picked = shuffled(&all, BATCH as usize);
 
     let mut group = criterion.benchmark_group("keyed state");
     group.throughput(Throughput::Elements(BATCH));

@@ -7,6 +7,7 @@
 pub(crate) mod made;
 pub(crate) mod names;
 pub(crate) mod plain;
+mod seen;
 pub(crate) mod timely;
 
 use std::fs::{self, File};
@@ -34,18 +35,23 @@ type Totals = HashMap<Key, Total, foldhash::fast::RandomState>;
 /// A usage record, its strings left where they lie.
 #[derive(Debug, Deserialize)]
 struct Borrowed<'a> {
-    #[serde(rename = "id")]
-    _id: &'a str,
+    id: &'a str,
     account: &'a str,
     meter: &'a str,
     qty: u64,
     at: u64,
 }
 
+impl Borrowed<'_> {
+    fn fingerprint(&self) -> u128 {
+        seen::fingerprint(self.account, self.meter, self.id)
+    }
+}
+
 /// What becomes of a line.
 enum Line<'a> {
     Counts(Borrowed<'a>),
-    Late,
+    Late(Borrowed<'a>),
     Rejected,
 }
 
@@ -73,8 +79,9 @@ impl Lines {
         Ok(Self { file, buffer: Vec::with_capacity(2 * CHUNK), watermark: 0, ended: false })
     }
 
-    /// Reads the next chunk and gives its lines to `take`. False at the file's end.
-    fn next(&mut self, out: &mut SetAside, mut take: impl FnMut(Borrowed<'_>)) -> Result<bool> {
+    /// Reads the next chunk and gives its records to `take`, late ones with their line. Lines that are none go to `out`, and
+    /// so do late records where `take` gives them back. False at the file's end.
+    fn next(&mut self, out: &mut SetAside, mut take: impl FnMut(Borrowed<'_>, Option<&[u8]>) -> Fate) -> Result<bool> {
         if self.ended {
             return Ok(false);
         }
@@ -84,15 +91,30 @@ impl Lines {
         for end in memchr::memchr_iter(b'\n', &self.buffer) {
             let line = self.buffer.get(start..end).unwrap_or_default();
             start = end + 1;
-            match judge(line, &mut self.watermark)? {
-                Line::Counts(usage) => take(usage),
-                Line::Late => out.late(line)?,
-                Line::Rejected => out.rejected(line)?,
+            let fate = match judge(line, &mut self.watermark)? {
+                Line::Counts(usage) => take(usage, None),
+                Line::Late(usage) => take(usage, Some(line)),
+                Line::Rejected => {
+                    out.rejected(line)?;
+                    Fate::Taken
+                }
+            };
+            if fate == Fate::Late {
+                out.late(line)?;
             }
         }
         self.buffer.drain(..start);
         Ok(true)
     }
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It is taken care of.
+    Taken,
+    /// Its line is to be written to the late ones.
+    Late,
 }
 
 /// A record is late if its window has ended by the watermark of the records before it, in its file.
@@ -107,7 +129,7 @@ fn judge<'a>(line: &'a [u8], watermark: &mut u64) -> Result<Line<'a>> {
     let before = *watermark;
     *watermark = before.max(usage.at.saturating_sub(LAG));
     let late = window(usage.at).end().as_millis() <= before;
-    Ok(if late { Line::Late } else { Line::Counts(usage) })
+    Ok(if late { Line::Late(usage) } else { Line::Counts(usage) })
 }
 
 fn window(at: u64) -> Window {
@@ -178,28 +200,36 @@ mod tests {
     fn both_limits_compute_what_the_reference_does() {
         let dir = tempfile::tempdir().unwrap();
         let input = dir.path().join("in");
-        generate(Spec { lanes: 3, late: 0.01, ..Spec::new(30_000, 5) }, &input).unwrap();
-        let semantics = Semantics { window: WINDOW, lag: LAG, grace: 0, dedupe: 0 };
-        let reference = Reference::compute(&input, &semantics).unwrap();
-        let expected = |digest: &Digest| {
-            assert_eq!(digest.charges, reference.charges.len() as u64);
-            assert_eq!(digest.records, reference.charges.values().map(|total| total.count).sum::<u64>());
-            assert_eq!(digest.qty, reference.charges.values().map(|total| total.qty).sum::<u128>());
-            assert_eq!(digest.late, reference.late.values().sum::<u64>());
-            assert_eq!(digest.rejected, reference.rejected.values().sum::<u64>());
-            assert!(digest.late > 0 && digest.rejected > 0);
-        };
-        let mut digests = Vec::new();
-        for threads in [1, 2] {
-            let out = dir.path().join(format!("plain-{threads}"));
-            plain::run(&input, &out, threads).unwrap();
-            digests.push(Digest::of(&out).unwrap());
-            let out = dir.path().join(format!("timely-{threads}"));
-            timely::run(&input, &out, threads).unwrap();
-            digests.push(Digest::of(&out).unwrap());
+        let duplicates = 0.05;
+        generate(Spec { lanes: 3, late: 0.01, duplicates, ..Spec::new(30_000, 5) }, &input).unwrap();
+        let mut records = Vec::new();
+        for dedupe in [false, true] {
+            let horizon = if dedupe { 86_400_000 } else { 0 };
+            let semantics = Semantics { window: WINDOW, lag: LAG, grace: 0, dedupe: horizon };
+            let reference = Reference::compute(&input, &semantics).unwrap();
+            let mut digests = Vec::new();
+            for threads in [1, 2] {
+                let out = dir.path().join(format!("plain-{threads}-{dedupe}"));
+                plain::run(&input, &out, threads, dedupe).unwrap();
+                digests.push(Digest::of(&out).unwrap());
+                let out = dir.path().join(format!("timely-{threads}-{dedupe}"));
+                timely::run(&input, &out, threads, dedupe).unwrap();
+                digests.push(Digest::of(&out).unwrap());
+            }
+            digests.iter().for_each(|digest| is_the_reference(digest, &reference));
+            assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+            records.extend(digests.first().map(|digest| digest.records));
         }
-        digests.iter().for_each(expected);
-        assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+        assert!(records[1] < records[0], "copies count once: {records:?}");
+    }
+
+    fn is_the_reference(digest: &Digest, reference: &Reference) {
+        assert_eq!(digest.charges, reference.charges.len() as u64);
+        assert_eq!(digest.records, reference.charges.values().map(|total| total.count).sum::<u64>());
+        assert_eq!(digest.qty, reference.charges.values().map(|total| total.qty).sum::<u128>());
+        assert_eq!(digest.late, reference.late.values().sum::<u64>());
+        assert_eq!(digest.rejected, reference.rejected.values().sum::<u64>());
+        assert!(digest.late > 0 && digest.rejected > 0);
     }
 
     #[test]

@@ -12,18 +12,20 @@ use std::thread;
 use anyhow::{Context, Result};
 use shardflow_examples::metering::types::Total;
 
-use super::{KeyRef, Lines, SetAside, Totals, create, files, window, write_window};
+use super::seen::Shared;
+use super::{Fate, KeyRef, Lines, SetAside, Totals, create, files, window, write_window};
 
 /// Windows by their start.
 type Windows = BTreeMap<u64, Totals>;
 
-/// Runs the job on `threads` threads.
+/// Runs the job on `threads` threads. With `dedupe` an id counts once for each key.
 ///
 /// # Errors
 /// Files that cannot be read or written.
-pub(crate) fn run(input: &Path, out: &Path, threads: usize) -> Result<()> {
+pub(crate) fn run(input: &Path, out: &Path, threads: usize, dedupe: bool) -> Result<()> {
     let queue = Mutex::new(files(input)?);
-    let windows = each_thread(threads, |thread| read(&queue, out, thread))?;
+    let seen = dedupe.then(Shared::new);
+    let windows = each_thread(threads, |thread| read(&queue, out, thread, seen.as_ref()))?;
     let mut shares: Vec<BTreeMap<u64, Vec<Totals>>> = vec![BTreeMap::new(); threads];
     for (start, totals) in windows.into_iter().flatten() {
         let share = usize::try_from(start / super::WINDOW).unwrap_or_default() % threads.max(1);
@@ -48,7 +50,7 @@ fn each_thread<T: Send>(threads: usize, work: impl Fn(usize) -> Result<T> + Sync
     })
 }
 
-fn read(queue: &Mutex<Vec<PathBuf>>, out: &Path, thread: usize) -> Result<Windows> {
+fn read(queue: &Mutex<Vec<PathBuf>>, out: &Path, thread: usize, seen: Option<&Shared>) -> Result<Windows> {
     let mut set_aside = SetAside::create(out, thread)?;
     let mut windows = Windows::new();
     // Most records are of the window of the one before.
@@ -59,7 +61,13 @@ fn read(queue: &Mutex<Vec<PathBuf>>, out: &Path, thread: usize) -> Result<Window
         let mut lines = Lines::open(&path)?;
         let mut more = true;
         while more {
-            more = lines.next(&mut set_aside, |usage| {
+            more = lines.next(&mut set_aside, |usage, late| {
+                if seen.is_some_and(|seen| !seen.insert(usage.fingerprint())) {
+                    return Fate::Taken;
+                }
+                if late.is_some() {
+                    return Fate::Late;
+                }
                 let start = window(usage.at).start().as_millis();
                 if start != current.0 {
                     let next = windows.remove(&start).unwrap_or_default();
@@ -73,6 +81,7 @@ fn read(queue: &Mutex<Vec<PathBuf>>, out: &Path, thread: usize) -> Result<Window
                         current.1.entry(key).or_default().add_qty(usage.qty);
                     }
                 }
+                Fate::Taken
             })?;
         }
     }

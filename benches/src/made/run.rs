@@ -59,6 +59,11 @@ pub(crate) struct Make {
     job: JobArgs,
 }
 
+/// Whether the engine has a setting of this name.
+pub(crate) fn engine_takes(flag: &str) -> bool {
+    Make::augment_args(clap::Command::new("made")).get_arguments().any(|known| known.get_long() == Some(flag))
+}
+
 /// What a program tells.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Told {
@@ -97,4 +102,15 @@ pub(crate) fn run(args: Make) -> Result<()> {
     let (elapsed, cpu) = clock.taken();
     let text = serde_json::to_vec(&Told { elapsed, cpu, tally })?;
     std::fs::write(&told, text).with_context(|| format!("could not write \"{}\"", told.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_the_engine_are_known_by_name() {
+        assert!(engine_takes("epoch") && engine_takes("workers"));
+        assert!(!engine_takes("wings"));
+    }
 }

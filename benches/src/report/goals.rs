@@ -30,7 +30,7 @@ enum Of {
     /// Our rate in parts of a limit's.
     Limit(&'static str, &'static str),
     /// Our rate over that of the fastest peer.
-    Peer(&'static str, &'static str),
+    Peer(&'static str),
     /// One row's rate in parts of another's.
     Row(&'static str, &'static str),
     /// What a row's rate lacks to another's, a share of that.
@@ -82,7 +82,7 @@ impl Goal {
             // Not the median: memory must be enough each time.
             Of::Peak(id) => Some(results.speed(id)?.ours.peak.greatest),
             Of::Limit(id, limit) => results.speed(id)?.of_limit(limit),
-            Of::Peer(id, row) => Some(ratio(rate(id)?, peers.fastest(row)?.rate)),
+            Of::Peer(id) => Some(ratio(rate(id)?, peers.fastest(id)?.rate)),
             Of::Row(id, base) => Some(ratio(rate(id)?, rate(base)?)),
             Of::Lacks(id, base) => Some(1.0 - ratio(rate(id)?, rate(base)?)),
             Of::Figure(id) => Some(results.figure(id)?.value.median),
@@ -104,7 +104,7 @@ impl Goal {
 pub(crate) const GOALS: &[Goal] = &[
     Goal::at_least("metering from NDJSON, 10 M records", 5e6, Unit::RecordsPerSecond, Of::Rate("metering-10m")),
     Goal::at_least("… in parts of raw timely on 2 workers", 0.85, Unit::Ratio, Of::Limit("metering-10m", TIMELY_2)),
-    Goal::at_least("… over Flink", 10.0, Unit::Ratio, Of::Peer("metering-10m", "metering-10M")),
+    Goal::at_least("… over Flink", 10.0, Unit::Ratio, Of::Peer("metering-10m")),
     Goal::at_least("metering with dedupe over 10 M ids", 2e6, Unit::RecordsPerSecond, Of::Rate("dedupe-10m")),
     Goal::at_most("CPU time of metering", 0.4, Unit::CpuPerMillion, Of::Cpu("metering-10m")),
     Goal::at_least("engine only, string keys", 9.5e6, Unit::RecordsPerSecond, Of::Rate("engine-strings")),
@@ -118,7 +118,7 @@ pub(crate) const GOALS: &[Goal] = &[
     ),
     Goal::at_most(
         "state 10× its memory budget, peak memory: 1.2 × budget + 150 MB",
-        crate::memory::ALLOWED_AT_10X,
+        crate::suite::ALLOWED_AT_10X,
         Unit::Bytes,
         Of::Peak("memory-10x"),
     ),
@@ -143,3 +143,38 @@ pub(crate) const GOALS: &[Goal] = &[
         Of::Row("engine-strings", "engine-strings-1"),
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    fn judge(work: &str) -> (String, Verdict) {
+        let goal = GOALS.iter().find(|goal| goal.work == work).unwrap();
+        goal.judge(&fixture::results(), &fixture::peers())
+    }
+
+    #[test]
+    fn figures_are_taken_from_rows_limits_peers_and_other_rows() {
+        assert_eq!(judge("metering from NDJSON, 10 M records"), ("5.40 M/s".to_owned(), Verdict::Met));
+        assert_eq!(judge("… in parts of raw timely on 2 workers"), ("0.72×".to_owned(), Verdict::Missed));
+        assert_eq!(judge("… over Flink"), ("10.8×".to_owned(), Verdict::Met));
+        assert_eq!(judge("CPU time of metering"), ("0.35 CPU-s/M".to_owned(), Verdict::Met));
+        let lacks = judge("exactly once (200 ms) against no epochs, metering");
+        assert_eq!(lacks, ("20.0 %".to_owned(), Verdict::Missed));
+        assert_eq!(judge("running result at 50 k/s, p50"), ("0.28 ms".to_owned(), Verdict::Met));
+        assert_eq!(judge("sliding 60 s / 5 s"), (String::new(), Verdict::NotMeasured));
+    }
+
+    #[test]
+    fn memory_must_be_enough_each_time() {
+        assert_eq!(judge("peak memory of metering, 10 M records"), ("208 MB".to_owned(), Verdict::Missed));
+    }
+
+    #[test]
+    fn what_is_wanted_is_written_as_its_figure_is() {
+        let wanted: Vec<String> = GOALS.iter().map(Goal::wanted).collect();
+        assert_eq!((wanted[0].as_str(), wanted[1].as_str()), ("≥ 5.00 M/s", "≥ 0.85×"));
+        assert!(wanted.contains(&"≤ 10.0 %".to_owned()) && wanted.contains(&"≤ 231 MB".to_owned()), "{wanted:?}");
+    }
+}

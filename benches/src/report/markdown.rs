@@ -3,93 +3,102 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::goals::GOALS;
+use super::goals::{GOALS, Verdict};
 use super::peers::Peers;
-use crate::results::{Entry, Figure, Group, Measured, Results, Speed, Stamped, Unit, short};
+use crate::results::{Entry, Figure, Measured, Results, Speed, Stamped, Unit, short};
 use crate::stats::{Spread, ratio};
 
+/// What is known before anything is measured, by hand.
 const PREAMBLE: &str = include_str!("preamble.md");
 
 /// The whole page.
 pub(super) fn render(results: &Results, peers: &Peers) -> String {
     let mut page = PREAMBLE.to_owned();
     goals(&mut page, results, peers);
-    let mut groups: BTreeMap<Group, Vec<&Stamped>> = BTreeMap::new();
-    for stamped in results.all() {
-        groups.entry(stamped.entry.group()).or_default().push(stamped);
-    }
-    for (group, entries) in groups {
+    for (group, entries) in results.by_group() {
         let _ = write!(page, "\n## {}\n", group.title());
-        section(&mut page, &entries, peers);
+        speeds(&mut page, &entries, peers);
+        figures(&mut page, &entries);
+        plots(&mut page, &entries);
     }
     machines(&mut page, results);
     page
 }
 
 fn goals(page: &mut String, results: &Results, peers: &Peers) {
-    page.push_str("## Goals\n\n| work | goal | figure | |\n|---|---|---|---|\n");
-    for goal in GOALS {
-        let (figure, verdict) = goal.judge(results, peers);
+    let judged: Vec<_> = GOALS.iter().map(|goal| (goal, goal.judge(results, peers))).collect();
+    let of = |wanted: Verdict| judged.iter().filter(|(_, (_, verdict))| *verdict == wanted).count();
+    let (met, missed, not) = (of(Verdict::Met), of(Verdict::Missed), of(Verdict::NotMeasured));
+    let _ = write!(page, "\n## Goals\n\n{met} met, {missed} missed, {not} not measured.\n\n");
+    page.push_str("| work | goal | figure | |\n|---|---|---|---|\n");
+    for (goal, (figure, verdict)) in judged {
         let _ = writeln!(page, "| {} | {} | {figure} | {} |", goal.work, goal.wanted(), verdict.word());
     }
 }
 
-fn section(page: &mut String, entries: &[&Stamped], peers: &Peers) {
+/// A table for each kind of work: rows of the same one stand in it together.
+fn speeds(page: &mut String, entries: &[&Stamped], peers: &Peers) {
+    let mut described = "";
     for stamped in entries {
-        if let Entry::Speed(speed) = &stamped.entry {
-            table(page, speed, peers);
+        let Entry::Speed(speed) = &stamped.entry else { continue };
+        if speed.ran != described {
+            described = &speed.ran;
+            let head = "| | | records/s (least to greatest) | CPU-s per M records | peak memory | ours / this |\n\
+                        |---|---|---|---|---|---|\n";
+            let _ = write!(page, "\n{described}\n\n{head}");
         }
-    }
-    let figures = entries.iter().filter_map(|stamped| match &stamped.entry {
-        Entry::Figure(figure) => Some(figure),
-        _ => None,
-    });
-    for (index, figure) in figures.enumerate() {
-        if index == 0 {
-            page.push_str("\n| | | |\n|---|---|---|\n");
-        }
-        let Figure { title, value, unit, notes, .. } = figure;
-        let _ = writeln!(page, "| {title} | {}{} | {notes} |", unit.write(value.median), range(value, *unit));
-    }
-    for stamped in entries {
-        if let Entry::Series(series) = &stamped.entry {
-            let _ = write!(page, "\n![{}](plots/{}.svg)\n", series.title, series.id);
-        }
+        lines(page, speed, peers);
     }
 }
 
-/// One row of the suite: a table with a line for each program.
-fn table(page: &mut String, speed: &Speed, peers: &Peers) {
-    let Speed { title, ran, records, ours, limits, .. } = speed;
-    let _ = write!(page, "\n### {title}\n\n{ran} {} records", millions(*records));
-    let _ = write!(page, ", median of {}.\n\n", ours.rate.runs);
-    page.push_str("| | records/s | CPU-s per M records | peak memory | ours / this |\n|---|---|---|---|---|\n");
-    line(page, &format!("**{}**", ours.name), ours, "");
+/// A line for each program.
+fn lines(page: &mut String, speed: &Speed, peers: &Peers) {
+    let Speed { id, title, records, ours, limits, .. } = speed;
+    // Where a title counts records, they need not be told again.
+    let title = if title.contains("records") { title.clone() } else { format!("{title}; {}", counted(*records)) };
+    line(page, &format!("**{title}**"), &format!("**{}**", ours.name), ours, "");
     for limit in limits {
-        line(page, &format!("limit: {}", limit.name), limit, &short(ratio(ours.rate.median, limit.rate.median)));
+        let part = short(ratio(ours.rate.median, limit.rate.median));
+        line(page, "", &format!("limit: {}", limit.name), limit, &part);
     }
-    for peer in peers.on(&speed.id) {
-        let once = |figure| Spread::once(figure);
+    for peer in peers.on(id) {
         let measured = Measured {
-            name: peer.peer.clone(),
-            rate: once(peer.rate),
-            cpu_per_million: once(peer.cpu_s_per_m),
-            peak: once(peer.peak_bytes),
+            name: format!("{}, {} of {}", peer.peer, peer.version, peer.date),
+            rate: Spread::once(peer.rate),
+            cpu_per_million: Spread::once(peer.cpu_s_per_m),
+            peak: Spread::once(peer.peak_bytes),
         };
-        line(page, &peer.peer, &measured, &short(ratio(ours.rate.median, peer.rate)));
+        line(page, "", &measured.name, &measured, &short(ratio(ours.rate.median, peer.rate)));
     }
 }
 
-fn line(page: &mut String, name: &str, measured: &Measured, ratio: &str) {
+fn line(page: &mut String, title: &str, name: &str, measured: &Measured, part: &str) {
     let Measured { rate, cpu_per_million, peak, .. } = measured;
     let _ = writeln!(
         page,
-        "| {name} | {}{} | {} | {} | {ratio} |",
+        "| {title} | {name} | {}{} | {} | {} | {part} |",
         Unit::RecordsPerSecond.write(rate.median),
         range(rate, Unit::RecordsPerSecond),
         short(cpu_per_million.median),
         Unit::Bytes.write(peak.greatest),
     );
+}
+
+fn figures(page: &mut String, entries: &[&Stamped]) {
+    let mut head = "\n| | | |\n|---|---|---|\n";
+    for stamped in entries {
+        let Entry::Figure(Figure { title, value, unit, notes, .. }) = &stamped.entry else { continue };
+        page.push_str(std::mem::take(&mut head));
+        let _ = writeln!(page, "| {title} | {}{} | {notes} |", unit.write(value.median), range(value, *unit));
+    }
+}
+
+fn plots(page: &mut String, entries: &[&Stamped]) {
+    for stamped in entries {
+        if let Entry::Series(series) = &stamped.entry {
+            let _ = write!(page, "\n![{}](plots/{}.svg)\n", series.title, series.id);
+        }
+    }
 }
 
 /// Least to greatest, where there was more than one run.
@@ -100,42 +109,85 @@ fn range(spread: &Spread, unit: Unit) -> String {
     format!(" ({} to {})", unit.number(spread.least), unit.number(spread.greatest))
 }
 
-fn millions(records: u64) -> String {
-    if records >= 1_000_000 { format!("{} M", short_whole(records as f64 / 1e6)) } else { records.to_string() }
+fn counted(records: u64) -> String {
+    let millions = records as f64 / 1e6;
+    if millions >= 1.0 {
+        let digits = usize::from(millions.fract() != 0.0);
+        return format!("{millions:.digits$} M records");
+    }
+    format!("{records} records")
 }
 
-fn short_whole(figure: f64) -> String {
-    if figure.fract() == 0.0 { format!("{figure:.0}") } else { format!("{figure:.1}") }
-}
-
+/// Groups that were measured at once, on one line.
 fn machines(page: &mut String, results: &Results) {
     let mut stamps: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for stamped in results.all() {
-        let stamp = &stamped.stamp;
-        let what = format!("{}, commit {}: {}", stamp.date, stamp.commit, stamp.machine());
-        stamps.entry(what).or_default().push(stamped.entry.id());
+    for (group, entries) in results.by_group() {
+        for stamped in entries {
+            let stamp = &stamped.stamp;
+            let commit = if stamp.commit.is_empty() { String::new() } else { format!(", commit {}", stamp.commit) };
+            let titles = stamps.entry(format!("{}{commit}. {}", stamp.date, stamp.machine())).or_default();
+            if !titles.contains(&group.title()) {
+                titles.push(group.title());
+            }
+        }
     }
-    page.push_str("\n## Measured when and on what\n\n");
-    for (what, ids) in stamps {
-        let _ = writeln!(page, "* {what}. Rows: {}", ids.join(", "));
+    page.push_str("\n## When and on what\n\n");
+    for (what, titles) in stamps {
+        let _ = writeln!(page, "* {what}: {}.", titles.join("; "));
     }
 }
 
-/// All figures, aligned.
-pub(super) fn summary(results: &Results, peers: &Peers) -> String {
-    let mut text = String::new();
-    for stamped in results.all() {
-        let _ = match &stamped.entry {
-            Entry::Speed(speed) => {
-                writeln!(text, "{:<28} {}", speed.id, Unit::RecordsPerSecond.write(speed.ours.rate.median))
-            }
-            Entry::Figure(figure) => writeln!(text, "{:<28} {}", figure.id, figure.unit.write(figure.value.median)),
-            Entry::Series(_) => Ok(()),
-        };
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    fn page() -> String {
+        render(&fixture::results(), &fixture::peers())
     }
-    for goal in GOALS {
-        let (figure, verdict) = goal.judge(results, peers);
-        let _ = writeln!(text, "{:<64} {:>14} {:>12} {}", goal.work, goal.wanted(), figure, verdict.word());
+
+    fn holds(page: &str, text: &str) {
+        assert!(page.contains(text), "\"{text}\" is not in\n{page}");
     }
-    text
+
+    #[test]
+    fn goals_come_first_with_their_verdicts() {
+        let page = page();
+        holds(&page, "| metering from NDJSON, 10 M records | ≥ 5.00 M/s | 5.40 M/s | met |\n");
+        holds(&page, "| … in parts of raw timely on 2 workers | ≥ 0.85× | 0.72× | **MISSED** |\n");
+        holds(&page, "| sliding 60 s / 5 s | ≥ 6.60 M/s |  | not measured |\n");
+        assert!(page.find("## Goals").unwrap() < page.find("## Metering").unwrap());
+    }
+
+    #[test]
+    fn a_row_has_ours_then_limits_then_peers_with_ratios() {
+        let page = page();
+        holds(
+            &page,
+            "| **10 M records** | **shardflow, 2 workers** | 5.40 M/s (4.86 to 5.94) | 0.35 | 208 MB |  |\n\
+             |  | limit: raw timely, 2 workers | 7.50 M/s (7.50 to 7.50) | 0.26 | 77 MB | 0.72 |\n\
+             |  | limit: plain Rust, 2 threads | 8.60 M/s (8.60 to 8.60) | 0.22 | 198 MB | 0.63 |\n",
+        );
+        holds(&page, "| 0.50 M/s | 3.80 | 3300 MB | 10.8 |\n");
+    }
+
+    #[test]
+    fn rows_of_one_work_share_a_table_and_figures_have_their_own() {
+        let page = page();
+        assert_eq!(page.matches("\nEpochs vary.\n").count(), 1);
+        holds(&page, "| **off; 10 M records** |");
+        holds(&page, "| running result, p50 | 0.28 ms | open loop |\n");
+        holds(&page, "![Rate against epochs](plots/epochs.svg)");
+    }
+
+    #[test]
+    fn each_run_says_when_and_on_what_it_was() {
+        let page = page();
+        holds(
+            &page,
+            "* 2026-11-25 10:00 UTC, commit abc1234+changes. A CPU, 2 cores, 16.0 GB; Debian, Linux 6.1: Metering from NDJSON, \
+             ids not deduplicated; Length of an epoch.\n",
+        );
+        holds(&page, "* 2026-11-24 10:00 UTC");
+    }
 }

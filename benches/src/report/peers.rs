@@ -50,14 +50,14 @@ impl Peers {
         Ok(Self(peers))
     }
 
-    /// Those that did the work called `row`.
-    pub(crate) fn on(&self, row: &str) -> impl Iterator<Item = &Peer> {
-        self.0.iter().filter(move |peer| peer.row == row)
+    /// Those that did the work of the row `id`. They write it with capitals.
+    pub(crate) fn on(&self, id: &str) -> impl Iterator<Item = &Peer> {
+        self.0.iter().filter(move |peer| peer.row.eq_ignore_ascii_case(id))
     }
 
     /// The fastest of them.
-    pub(crate) fn fastest(&self, row: &str) -> Option<&Peer> {
-        self.on(row).max_by(|one, other| one.rate.total_cmp(&other.rate))
+    pub(crate) fn fastest(&self, id: &str) -> Option<&Peer> {
+        self.on(id).max_by(|one, other| one.rate.total_cmp(&other.rate))
     }
 }
 
@@ -81,8 +81,8 @@ pub(crate) mod tests {
     #[test]
     fn the_fastest_of_a_row_is_what_we_compare_with() {
         let peers = peers();
-        assert_eq!(peers.fastest("metering-10M").unwrap().peer, "Flink 2.1 hashmap p2");
-        assert_eq!((peers.fastest("running-5M"), peers.on("metering-10M").count()), (None, 2));
+        assert_eq!(peers.fastest("metering-10m").unwrap().peer, "Flink 2.1 hashmap p2");
+        assert_eq!((peers.fastest("running-5m"), peers.on("metering-10M").count()), (None, 2));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What was measured, as it is kept: in `results.json`, by id, so that a run of some parts refreshes just those.
+//! What was measured, as it is kept: in `results.json`, so that a run of some groups refreshes just those.
 //!
 //! Everything here is data. Who measures makes an [`Entry`]; [`Results`] keeps it with a [`Stamp`] of when and where, since
 //! entries of one file may come from different runs; [`report`](crate::report) reads it.
@@ -14,8 +14,6 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-// `Axis` and `Line` are for those who make lines.
-#[allow(unused_imports)]
 pub(crate) use entry::{Axis, Entry, Figure, Group, Line, Measured, Series, Speed};
 pub(crate) use stamp::Stamp;
 pub(crate) use unit::{Unit, short};
@@ -28,10 +26,10 @@ pub(crate) struct Stamped {
     pub(crate) stamp: Stamp,
 }
 
-/// All entries by id.
+/// All entries, those of a group in the order in which they were measured.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Results(BTreeMap<String, Stamped>);
+pub(crate) struct Results(Vec<Stamped>);
 
 impl Results {
     /// What the file at `path` holds; nothing where there is none.
@@ -60,32 +58,37 @@ impl Results {
             .with_context(|| format!("could not write \"{}\"", path.display()))
     }
 
-    /// Puts `entries` in the place of those with their ids.
-    pub(crate) fn merge(&mut self, entries: impl IntoIterator<Item = Entry>, stamp: &Stamp) {
-        for entry in entries {
-            self.0.insert(entry.id().to_owned(), Stamped { entry, stamp: stamp.clone() });
-        }
+    /// Puts `entries` in the place of all that were known of their groups, and of their ids: rows that are no more, or have
+    /// moved, must not stay.
+    pub(crate) fn replace(&mut self, entries: Vec<Entry>, stamp: &Stamp) {
+        let stale = |known: &Entry, new: &Entry| known.group() == new.group() || known.id() == new.id();
+        self.0.retain(|known| !entries.iter().any(|new| stale(&known.entry, new)));
+        self.0.extend(entries.into_iter().map(|entry| Stamped { entry, stamp: stamp.clone() }));
     }
 
     /// The speeds of `id`.
     pub(crate) fn speed(&self, id: &str) -> Option<&Speed> {
-        match &self.0.get(id)?.entry {
-            Entry::Speed(speed) => Some(speed),
+        self.0.iter().find_map(|stamped| match &stamped.entry {
+            Entry::Speed(speed) if speed.id == id => Some(speed),
             _ => None,
-        }
+        })
     }
 
     /// The figure of `id`.
     pub(crate) fn figure(&self, id: &str) -> Option<&Figure> {
-        match &self.0.get(id)?.entry {
-            Entry::Figure(figure) => Some(figure),
+        self.0.iter().find_map(|stamped| match &stamped.entry {
+            Entry::Figure(figure) if figure.id == id => Some(figure),
             _ => None,
-        }
+        })
     }
 
-    /// All, by id.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Stamped> {
-        self.0.values()
+    /// All, group by group in the order of the report.
+    pub(crate) fn by_group(&self) -> BTreeMap<Group, Vec<&Stamped>> {
+        let mut groups: BTreeMap<Group, Vec<&Stamped>> = BTreeMap::new();
+        for stamped in &self.0 {
+            groups.entry(stamped.entry.group()).or_default().push(stamped);
+        }
+        groups
     }
 }
 
@@ -94,10 +97,10 @@ mod tests {
     use super::*;
     use crate::stats::Spread;
 
-    fn figure(id: &str, value: f64) -> Entry {
+    fn figure(id: &str, group: Group, value: f64) -> Entry {
         Entry::Figure(Figure {
             id: id.to_owned(),
-            group: Group::Start,
+            group,
             title: "start".to_owned(),
             value: Spread::once(value),
             unit: Unit::Millis,
@@ -110,13 +113,18 @@ mod tests {
     }
 
     #[test]
-    fn a_later_run_replaces_what_it_measured_and_leaves_the_rest() {
+    fn a_later_run_replaces_the_groups_that_it_measured_and_leaves_the_rest() {
         let mut results = Results::default();
-        results.merge([figure("a", 1.0), figure("b", 2.0)], &stamp("old"));
-        results.merge([figure("b", 3.0)], &stamp("new"));
-        let seen: Vec<_> = results.all().map(|kept| (kept.entry.id(), kept.stamp.commit.as_str())).collect();
-        assert_eq!(seen, [("a", "old"), ("b", "new")]);
-        assert_eq!(results.figure("b").unwrap().value.median, 3.0);
+        results.replace(vec![figure("idle", Group::Idle, 1.0)], &stamp("old"));
+        results.replace(vec![figure("z", Group::Start, 2.0), figure("gone", Group::Start, 3.0)], &stamp("old"));
+        results.replace(vec![figure("z", Group::Start, 4.0), figure("a", Group::Start, 5.0)], &stamp("new"));
+        results.replace(Vec::new(), &stamp("newer"));
+        let groups = results.by_group();
+        let seen: Vec<_> =
+            groups.values().flatten().map(|kept| (kept.entry.id(), kept.stamp.commit.as_str())).collect();
+        assert_eq!(seen, [("idle", "old"), ("z", "new"), ("a", "new")]);
+        assert_eq!(results.figure("z").unwrap().value.median, 4.0);
+        assert!(results.figure("gone").is_none() && results.speed("z").is_none());
     }
 
     #[test]
@@ -150,10 +158,11 @@ mod tests {
             y: axis,
             lines: vec![line],
         };
-        results.merge([Entry::Speed(speed), figure("f", 0.1), Entry::Series(series)], &stamp("c"));
+        let entries = vec![Entry::Speed(speed), figure("f", Group::Start, 0.1), Entry::Series(series)];
+        results.replace(entries, &stamp("c"));
         results.save(&path).unwrap();
         assert_eq!(Results::load(&path).unwrap(), results);
-        fs::write(&path, "[]").unwrap();
+        fs::write(&path, "{}").unwrap();
         assert!(Results::load(&path).unwrap_err().to_string().contains("delete it"));
     }
 }
