@@ -71,6 +71,11 @@ impl<T> Arrivals<T> {
         Self { tell: Arc::new(tell), seen: Arc::new(Mutex::new(Seen::nothing())) }
     }
 
+    /// One worker's own view, which counts when it is dropped.
+    pub(super) fn watch(&self) -> Writer<T> {
+        Writer { arrivals: self.clone(), own: Seen::nothing() }
+    }
+
     /// What arrived. Complete once the job has ended.
     pub(super) fn seen(&self) -> Seen {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -83,12 +88,12 @@ impl<T: 'static> Sink<T> for Arrivals<T> {
     }
 
     fn writer(&self, _context: &SinkContext, _worker: usize) -> Result<Box<dyn SinkWriter<T>>> {
-        Ok(Box::new(Writer { arrivals: self.clone(), own: Seen::nothing() }))
+        Ok(Box::new(self.watch()))
     }
 }
 
 /// One worker's arrivals: no lock is taken while it is measured.
-struct Writer<T> {
+pub(super) struct Writer<T> {
     arrivals: Arrivals<T>,
     own: Seen,
 }

@@ -4,7 +4,7 @@
 //! record that was due in it, and not only for the one that was being read: nothing is omitted because the source was
 //! held up too. The first two seconds are not counted.
 //!
-//! * [`running`]: record due → its running result;
+//! * [`running`]: record due → its running result; [`limit`]: the same in raw timely;
 //! * [`windows`]: window over → its rows;
 //! * [`committed`]: record due → committed and visible.
 //!
@@ -14,6 +14,7 @@
 mod arrivals;
 mod bell;
 mod committed;
+mod limit;
 mod lines;
 mod numbers;
 mod quantiles;
@@ -61,6 +62,8 @@ pub(crate) struct Pace {
 pub(crate) enum Measure {
     /// Record due → running result.
     Running,
+    /// The same in raw timely.
+    Limit,
     /// Window over → row.
     Windows,
     /// Record due → committed.
@@ -68,11 +71,12 @@ pub(crate) enum Measure {
 }
 
 impl Measure {
-    const ALL: [Self; 3] = [Self::Running, Self::Windows, Self::Committed];
+    const ALL: [Self; 4] = [Self::Running, Self::Limit, Self::Windows, Self::Committed];
 
     fn command(self) -> &'static str {
         match self {
             Self::Running => "running",
+            Self::Limit => "limit",
             Self::Windows => "windows",
             Self::Committed => "committed",
         }
@@ -82,6 +86,7 @@ impl Measure {
     fn id(self) -> &'static str {
         match self {
             Self::Running => "running",
+            Self::Limit => "running-timely",
             Self::Windows => "window",
             Self::Committed => "visible",
         }
@@ -90,6 +95,7 @@ impl Measure {
     fn title(self) -> &'static str {
         match self {
             Self::Running => "record due → running result",
+            Self::Limit => "limit: the same in raw timely",
             Self::Windows => "window over → row",
             Self::Committed => "record due → committed and visible",
         }
@@ -141,6 +147,7 @@ pub(crate) fn pace(args: &Pace) -> Result<()> {
     init_logging()?;
     let told = match args.measure {
         Measure::Running => running::run(&args.load, &args.dir),
+        Measure::Limit => limit::run(&args.load),
         Measure::Windows => windows::run(&args.load, &args.dir),
         Measure::Committed => committed::run(&args.load, &args.dir),
     }?;
@@ -148,7 +155,7 @@ pub(crate) fn pace(args: &Pace) -> Result<()> {
     std::fs::write(&path, serde_json::to_vec(&told)?).context("could not write latencies")
 }
 
-/// Measures all three at each rate for `seconds`.
+/// Measures each at each rate for `seconds`.
 ///
 /// # Errors
 /// A job that fails or loses records.

@@ -46,8 +46,8 @@ impl Numbers {
         Self { schedule, records, splits: splits.max(1), bell: Bell::hang(TICK) }
     }
 
-    /// Reads a split from its beginning.
-    fn reader(&self, split: u64, next: u64) -> NumberReader {
+    /// Reads a split after its first `next` records.
+    pub(super) fn reader(&self, split: u64, next: u64) -> NumberReader {
         NumberReader { source: self.clone(), split, next }
     }
 }
@@ -84,7 +84,8 @@ impl Enumerator for NumberEnumerator {
     }
 }
 
-struct NumberReader {
+/// Reads one split.
+pub(super) struct NumberReader {
     source: Numbers,
     split: u64,
     next: u64,

@@ -13,7 +13,7 @@ use super::{Load, SPLITS, Told, WARM_UP, key_of};
 use crate::records::NumberDecoder;
 
 /// How many keys are counted.
-const KEYS: u64 = 100_000;
+pub(super) const KEYS: u64 = 100_000;
 
 /// Counts the records of each key. The result names the record that made it: the count alone does not say when it was due.
 struct Count;
@@ -30,15 +30,20 @@ impl KeyedLogic<u64, u64> for Count {
     }
 }
 
+/// Sees numbers with their counts.
+pub(super) fn arrivals(schedule: &Schedule) -> Arrivals<(u64, u64)> {
+    let (warm, schedule) = (schedule.within(WARM_UP), schedule.clone());
+    Arrivals::new(move |(number, _count): &(u64, u64)| arrivals::Told {
+        due: (*number >= warm).then(|| schedule.due(*number)),
+        records: 1,
+    })
+}
+
 /// Runs the job to the end of its records.
 pub(super) fn run(load: &Load, dir: &Path) -> Result<Told> {
     let schedule = Schedule::new(load.rate);
     let source = Numbers::new(schedule.clone(), load.records(), SPLITS);
-    let (warm, due) = (schedule.within(WARM_UP), schedule.clone());
-    let arrivals = Arrivals::new(move |(number, _count): &(u64, u64)| arrivals::Told {
-        due: (*number >= warm).then(|| due.due(*number)),
-        records: 1,
-    });
+    let arrivals = arrivals(&schedule);
     let sink = arrivals.clone();
     Job::named("running").workers(2).state(dir.join("state")).run(move |flow| {
         let (numbers, _rejected) = flow.source("numbers", source.clone()).decode(NumberDecoder);
