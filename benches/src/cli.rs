@@ -180,8 +180,8 @@ fn measure_group(group: Group, bench: &Bench) -> Result<Vec<Entry>> {
     let Bench { programs, scratch, effort, .. } = bench;
     let seconds = |whole, quick| if effort.quick { quick } else { whole };
     match group {
-        Group::Latency => paced::measure(programs, scratch, seconds(20, 5)),
-        Group::Recovery => recovery::measure(programs, scratch, effort.runs, effort.quick),
+        Group::Latency => paced::measure(programs, scratch, seconds(15, 5)),
+        Group::Recovery => recovery::measure(programs, scratch, effort.runs.min(3), effort.quick),
         Group::Kinesis => kinesis::measure(programs, scratch, effort.runs, effort.quick),
         Group::Parts => parts::read(&beside_the_build(&programs.bench).with_file_name("criterion")),
         Group::Idle => idle::measure(programs, scratch, Duration::from_secs(seconds(10, 3))),
