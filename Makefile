@@ -9,7 +9,7 @@ CARGO_TARGET_DIR ?= target
 override CARGO_TARGET_DIR := $(abspath $(CARGO_TARGET_DIR))
 export CARGO_TARGET_DIR
 BUILD = $(CARGO) build --release --workspace
-# For instance BENCH_FLAGS='--runs 5', or '--quick'.
+# For instance BENCH_FLAGS='--only metering,latency --runs 9', or '--quick', which takes a minute and measures nothing.
 BENCH_FLAGS ?=
 PARTS_FLAGS ?=
 # Fail points let the crash tests kill a job at every named step of a commit; they are compiled in for tests only.
@@ -31,11 +31,14 @@ bench: setup
 	@$(BUILD) --bin metering --bin shardflow-bench
 	@"$(CARGO_TARGET_DIR)"/release/shardflow-bench $(BENCH_FLAGS)
 
-# Micro-benchmarks of the parts. PARTS_FLAGS go to Criterion: 'route', for instance, or '--quick'.
+# Micro-benchmarks of the parts. PARTS_FLAGS go to Criterion: 'route', for instance, or '--quick'; the report takes the
+# figures of a whole run only.
 bench-parts: setup
 	@$(CARGO) bench --workspace --bench parts -- $(PARTS_FLAGS)
+ifeq ($(PARTS_FLAGS),)
 	@$(BUILD) --bin metering --bin shardflow-bench
 	@"$(CARGO_TARGET_DIR)"/release/shardflow-bench --only parts
+endif
 
 setup:
 	@./.ci/setup

@@ -172,6 +172,9 @@ fn measure(all: &All) -> Result<()> {
     if !all.no_report {
         place.report()?;
     }
+    if all.quick {
+        println!("a quick run: it shows that everything works, and measures nothing\n");
+    }
     println!("{}", report::summary(&results, &place.peers()?));
     Ok(())
 }

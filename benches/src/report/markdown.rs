@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::goals::{GOALS, Verdict};
 use super::peers::Peers;
-use crate::results::{Entry, Figure, Measured, Results, Speed, Stamped, Unit, short};
+use crate::results::{Entry, Figure, Measured, Results, Speed, Stamped, Unit, counted, short};
 use crate::stats::{Spread, ratio};
 
 /// What is known before anything is measured, by hand.
@@ -107,15 +107,6 @@ fn range(spread: &Spread, unit: Unit) -> String {
         return String::new();
     }
     format!(" ({} to {})", unit.number(spread.least), unit.number(spread.greatest))
-}
-
-fn counted(records: u64) -> String {
-    let millions = records as f64 / 1e6;
-    if millions >= 1.0 {
-        let digits = usize::from(millions.fract() != 0.0);
-        return format!("{millions:.digits$} M records");
-    }
-    format!("{records} records")
 }
 
 /// Groups that were measured at once, on one line.

@@ -26,7 +26,11 @@ const MARGIN: f64 = 0.08;
 pub(super) fn draw(series: &Series) -> Result<String> {
     let points = || series.lines.iter().flat_map(|line| line.points.iter());
     let x = range(points().map(|(x, _)| *x), &series.x, None);
-    let y = range(points().map(|(_, y)| *y), &series.y, Some(0.0));
+    let mut y = range(points().map(|(_, y)| *y), &series.y, Some(0.0));
+    if !series.y.log {
+        // Room for the legend above all lines.
+        y.end += (y.end - y.start) * (0.06 + 0.055 * series.lines.len() as f64);
+    }
     match (series.x.log, series.y.log) {
         (false, false) => chart(series, x, y),
         (true, false) => chart(series, x.log_scale(), y),
@@ -66,7 +70,7 @@ where
     let label = |value: &f64| tick(*value);
     chart
         .configure_mesh()
-        .light_line_style(WHITE)
+        .max_light_lines(0)
         .x_desc(&series.x.label)
         .y_desc(&series.y.label)
         .x_label_formatter(&label)
@@ -80,7 +84,7 @@ where
         drawn.label(&line.name).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
     }
     let mut legend = chart.configure_series_labels();
-    legend.position(SeriesLabelPosition::LowerRight).background_style(WHITE.mix(0.85)).border_style(BLACK.mix(0.3));
+    legend.position(SeriesLabelPosition::UpperRight).background_style(WHITE.mix(0.85)).border_style(BLACK.mix(0.3));
     legend.label_font(("sans-serif", 13)).draw()?;
     root.present()?;
     drop(chart);
@@ -90,7 +94,10 @@ where
 
 /// A value at an axis: no digits that say nothing.
 fn tick(value: f64) -> String {
-    if value.abs() >= 10.0 || value.fract() == 0.0 { group(value) } else { short(value) }
+    if value.abs() >= 10.0 || value.fract() == 0.0 {
+        return group(value);
+    }
+    short(value).trim_end_matches('0').to_owned()
 }
 
 /// Whole, with a comma between thousands.
@@ -149,7 +156,7 @@ mod tests {
 
     #[test]
     fn ticks_have_the_digits_that_count() {
-        assert_eq!(["0", "1.50", "12", "10,000,000"], [0.0, 1.5, 12.3, 1e7].map(tick).each_ref().map(String::as_str));
+        assert_eq!(["0", "1.5", "12", "10,000,000"], [0.0, 1.5, 12.3, 1e7].map(tick).each_ref().map(String::as_str));
     }
 
     #[test]

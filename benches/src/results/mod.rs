@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use entry::{Axis, Entry, Figure, Group, Line, Measured, Series, Speed};
 pub(crate) use stamp::Stamp;
-pub(crate) use unit::{Unit, short};
+pub(crate) use unit::{Unit, counted, short};
 
 /// An entry, and when and on what it was measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

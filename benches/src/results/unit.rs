@@ -68,6 +68,16 @@ pub(crate) fn short(figure: f64) -> String {
     format!("{figure:.digits$}")
 }
 
+/// A number of records, in millions where there are so many.
+pub(crate) fn counted(records: u64) -> String {
+    let millions = records as f64 / 1e6;
+    if millions >= 1.0 {
+        let digits = usize::from(millions.fract() != 0.0);
+        return format!("{millions:.digits$} M records");
+    }
+    format!("{records} records")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +91,10 @@ mod tests {
         assert_eq!(Unit::Core.write(0.0042), "0.42 % of a core");
         assert_eq!(Unit::Percent.write(0.0512), "5.1 %");
         assert_eq!(Unit::Ratio.write(10.66), "10.7×");
+    }
+
+    #[test]
+    fn records_are_counted_in_millions_where_there_are_so_many() {
+        assert_eq!([50_000_000, 2_500_000, 99_999].map(counted), ["50 M records", "2.5 M records", "99999 records"]);
     }
 }

@@ -10,12 +10,15 @@ use super::{Bench, Heading, OURS_1, OURS_2, row};
 use crate::limits::names::{PLAIN_1, PLAIN_2, TIMELY_1, TIMELY_2};
 use crate::made::records::Spec;
 use crate::made::run::{By, Work};
-use crate::results::{Entry, Group, Measured};
+use crate::results::{Entry, Group};
 use crate::throughput::{Contest, Entrant, Timed};
 
 const MINUTELY: &str = "Count and sum by key over tumbling minutes of event time.";
 const OVERLAPPING: &str = "Count and sum by account over windows of 60 s every 5 s, 1,000 accounts.";
 const COUNTING: &str = "A running count by integer key, a result for each record, keys met uniformly.";
+
+/// The engine on two workers, and on one.
+const OURS: [(&str, usize); 2] = [(OURS_2, 2), (OURS_1, 1)];
 
 /// Work over made records, for all programs of a row.
 #[derive(Debug, Clone, Copy)]
@@ -51,32 +54,24 @@ impl Scene {
         Contest { title: title.to_owned(), records: self.spec.records, runs, timed: Timed::ByItself, entrants }
     }
 
-    /// The engine and all limits.
-    fn beside_limits(&self, bench: &Bench, title: &str, runs: usize) -> Result<Vec<Measured>> {
-        let programs = [
-            (OURS_2, By::Engine, 2),
-            (OURS_1, By::Engine, 1),
-            (TIMELY_1, By::Timely, 1),
-            (TIMELY_2, By::Timely, 2),
-            (PLAIN_1, By::Plain, 1),
-            (PLAIN_2, By::Plain, 2),
-        ];
+    /// The engine and all limits in turns. On two workers beside all limits; where `ours` has one too, a row on one worker
+    /// beside those that have one.
+    fn rows(&self, bench: &Bench, ours: &[(&str, usize)], heading: &Heading<'_>, runs: usize) -> Result<Vec<Entry>> {
+        let limits =
+            [(TIMELY_1, By::Timely, 1), (TIMELY_2, By::Timely, 2), (PLAIN_1, By::Plain, 1), (PLAIN_2, By::Plain, 2)];
+        let programs = ours.iter().map(|(name, workers)| (*name, By::Engine, *workers)).chain(limits);
         let entrants = programs.map(|(name, by, workers)| self.entrant(bench, name, by, workers, &[]));
-        self.contest(title, runs, entrants.into()).run(&bench.scratch)
-    }
-
-    /// Two rows: on one worker beside limits that have one, on two beside all.
-    fn rows(&self, bench: &Bench, group: Group, id: &str, title: &str, ran: &str, runs: usize) -> Result<Vec<Entry>> {
-        let measured = self.beside_limits(bench, title, runs)?;
-        let records = self.spec.records;
-        let heading = |id: String, title: String| Heading { id, group, title, ran, records };
-        let two = heading(id.to_owned(), title.to_owned());
-        let one = heading(format!("{id}-1"), format!("{title}, one worker"));
+        let measured = self.contest(&heading.title, runs, entrants.collect()).run(&bench.scratch)?;
+        let (id, title) = (format!("{}-1", heading.id), format!("{}, one worker", heading.title));
         let rows = [
-            row(two, OURS_2, &[TIMELY_1, TIMELY_2, PLAIN_1, PLAIN_2], &measured),
-            row(one, OURS_1, &[TIMELY_1, PLAIN_1], &measured),
+            row(heading.clone(), OURS_2, &[TIMELY_1, TIMELY_2, PLAIN_1, PLAIN_2], &measured),
+            row(Heading { id, title, ..heading.clone() }, OURS_1, &[TIMELY_1, PLAIN_1], &measured),
         ];
         Ok(rows.into_iter().flatten().collect())
+    }
+
+    fn heading<'a>(&self, group: Group, id: &str, title: &str, ran: &'a str) -> Heading<'a> {
+        Heading { id: id.to_owned(), group, title: title.to_owned(), ran, records: self.spec.records }
     }
 }
 
@@ -92,8 +87,9 @@ pub(super) fn engine(bench: &Bench) -> Result<Vec<Entry>> {
         ("engine-strings", "string keys, 10,000 accounts", Work::Strings),
         ("engine-ints", "integer keys, 10,000", Work::Ints),
     ] {
-        let scene = Scene::new(bench, work, 24_000_000, 10_000);
-        entries.extend(scene.rows(bench, Group::Engine, id, title, MINUTELY, bench.effort.runs)?);
+        let scene = Scene::new(bench, work, 40_000_000, 10_000);
+        let heading = scene.heading(Group::Engine, id, title, MINUTELY);
+        entries.extend(scene.rows(bench, &OURS, &heading, bench.effort.runs)?);
     }
     Ok(entries)
 }
@@ -101,16 +97,17 @@ pub(super) fn engine(bench: &Bench) -> Result<Vec<Entry>> {
 /// Overlapping windows.
 pub(super) fn sliding(bench: &Bench) -> Result<Vec<Entry>> {
     let scene = Scene::new(bench, Work::Sliding, 20_000_000, 1_000);
-    scene.rows(bench, Group::Sliding, "sliding", "sliding 60 s / 5 s", OVERLAPPING, bench.effort.runs)
+    let heading = scene.heading(Group::Sliding, "sliding", "sliding 60 s / 5 s", OVERLAPPING);
+    scene.rows(bench, &OURS, &heading, bench.effort.runs)
 }
 
-/// Running counts over 5 and 50 M keys.
+/// Running counts over 5 and 50 M keys. The latter take gigabytes and half a minute on one worker: two must do.
 pub(super) fn running(bench: &Bench) -> Result<Vec<Entry>> {
-    let mut entries = Vec::new();
-    for (millions, records, runs) in [(5, 20_000_000, bench.effort.runs), (50, 50_000_000, bench.effort.few_runs())] {
-        let scene = Scene::new(bench, Work::Running, records, millions * 1_000_000);
-        let (id, title) = (format!("running-{millions}m"), format!("{millions} M keys"));
-        entries.extend(scene.rows(bench, Group::Running, &id, &title, COUNTING, runs)?);
-    }
+    let five = Scene::new(bench, Work::Running, 20_000_000, 5_000_000);
+    let heading = five.heading(Group::Running, "running-5m", "5 M keys", COUNTING);
+    let mut entries = five.rows(bench, &OURS, &heading, bench.effort.runs)?;
+    let fifty = Scene::new(bench, Work::Running, 50_000_000, 50_000_000);
+    let heading = fifty.heading(Group::Running, "running-50m", "50 M keys", COUNTING);
+    entries.extend(fifty.rows(bench, &[(OURS_2, 2)], &heading, bench.effort.few_runs())?);
     Ok(entries)
 }

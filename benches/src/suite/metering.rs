@@ -8,25 +8,25 @@ use anyhow::Result;
 use super::{Bench, Heading, OURS_1, OURS_2, row};
 use crate::input::Input;
 use crate::limits::names::{PLAIN_1, PLAIN_2, TIMELY_1, TIMELY_2};
-use crate::results::{Entry, Group};
+use crate::results::{Entry, Group, counted};
 use crate::throughput::{Contest, Entrant, Timed};
 
 /// Records of the row that has a goal.
 pub(super) const TEN_MILLION: u64 = 10_000_000;
 
-const COUNTED: &str = "`metering run --dedupe-ms 0` on two workers from four files of NDJSON to files of charges by account, \
-                       meter and minute; the limits write the same files.";
-const ONCE: &str = "`metering run` on two workers: an id counts once for account and meter within 24 hours. The limits keep \
+const COUNTED: &str = "`metering run --dedupe-ms 0` from four files of NDJSON to files of charges by account, meter and minute; \
+                       the limits write the same rows.";
+const ONCE: &str = "`metering run`: an id counts once for account and meter within 24 hours. The limits keep \
                     fingerprints of 128 bits in memory and nothing else.";
 
 /// 2, 10 and 50 M records, ids not deduplicated.
-pub(super) fn counted(bench: &Bench) -> Result<Vec<Entry>> {
+pub(super) fn all(bench: &Bench) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for millions in [2, 10, 50] {
         let records = bench.effort.records(millions * 1_000_000);
         let input = Input::prepare(&bench.cache, records)?;
         let runs = if millions > 10 { bench.effort.few_runs() } else { bench.effort.runs };
-        let title = format!("{millions} M records, {:.0} MB", input.bytes as f64 / 1e6);
+        let title = format!("{}, {:.0} MB", counted(records), input.bytes as f64 / 1e6);
         let mut entrants = vec![ours(bench, &input, OURS_2, &["--workers", "2", "--dedupe-ms", "0"])];
         let one = millions == 10;
         if one {
@@ -55,7 +55,7 @@ pub(super) fn once(bench: &Bench) -> Result<Vec<Entry>> {
     entrants.extend(limits(bench, &input, true));
     let (title, runs) = ("metering with dedupe".to_owned(), bench.effort.runs);
     let measured = Contest { title, records, runs, timed: Timed::FromOutside, entrants }.run(&bench.scratch)?;
-    let title = "10 M records".to_owned();
+    let title = format!("{}, {:.0} MB", counted(records), input.bytes as f64 / 1e6);
     let heading = Heading { id: "dedupe-10m".to_owned(), group: Group::Dedupe, title, ran: ONCE, records };
     Ok(row(heading, OURS_2, &[TIMELY_1, TIMELY_2, PLAIN_1, PLAIN_2], &measured).into_iter().collect())
 }

@@ -55,7 +55,7 @@ impl Effort {
 /// A program that fails, or results that differ.
 pub(crate) fn measure(group: Group, bench: &Bench) -> Result<Vec<Entry>> {
     match group {
-        Group::Metering => metering::counted(bench),
+        Group::Metering => metering::all(bench),
         Group::Dedupe => metering::once(bench),
         Group::Engine => made::engine(bench),
         Group::Sliding => made::sliding(bench),
@@ -70,6 +70,7 @@ pub(crate) fn measure(group: Group, bench: &Bench) -> Result<Vec<Entry>> {
 }
 
 /// What a row is called and what it says of itself.
+#[derive(Debug, Clone)]
 struct Heading<'a> {
     id: String,
     group: Group,
