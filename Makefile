@@ -11,10 +11,11 @@ export CARGO_TARGET_DIR
 BUILD = $(CARGO) build --release --workspace
 # For instance BENCH_FLAGS='--only metering,latency --runs 9', or '--quick', which takes a minute and measures nothing.
 BENCH_FLAGS ?=
+PARTS_FLAGS ?=
 # Fail points let the crash tests kill a job at every named step of a commit; they are compiled in for tests only.
 TEST_FEATURES = --features shardflow-examples/failpoints
 
-.PHONY: demo test bench setup deps fmt
+.PHONY: demo test bench bench-parts setup deps fmt
 
 demo: setup
 	@$(BUILD) --bin metering
@@ -29,6 +30,15 @@ test: setup
 bench: setup
 	@$(BUILD) --bin metering --bin shardflow-bench
 	@"$(CARGO_TARGET_DIR)"/release/shardflow-bench $(BENCH_FLAGS)
+
+# Micro-benchmarks of the parts. PARTS_FLAGS go to Criterion: 'route', for instance, or '--quick'; the report takes the
+# figures of a whole run only.
+bench-parts: setup
+	@$(CARGO) bench --workspace --bench parts -- $(PARTS_FLAGS)
+ifeq ($(PARTS_FLAGS),)
+	@$(BUILD) --bin metering --bin shardflow-bench
+	@"$(CARGO_TARGET_DIR)"/release/shardflow-bench --only parts
+endif
 
 setup:
 	@./.ci/setup

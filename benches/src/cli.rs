@@ -12,7 +12,7 @@ use crate::report::{self, Peers};
 use crate::results::{Entry, Group, Results, Stamp};
 use crate::suite::{self, Bench, Effort};
 use crate::throughput::Programs;
-use crate::{idle, limits, made, paced, start};
+use crate::{idle, kinesis, limits, made, paced, parts, recovery, start};
 
 /// Measures the metering job on this machine, beside what the machine allows.
 #[derive(Debug, Parser)]
@@ -57,6 +57,10 @@ enum Part {
     #[command(hide = true)]
     Follow(idle::Follow),
     #[command(hide = true)]
+    Keep(recovery::Keep),
+    #[command(hide = true)]
+    Drain(kinesis::Drain),
+    #[command(hide = true)]
     Made(Box<made::run::Make>),
 }
 
@@ -97,6 +101,8 @@ pub(crate) fn main() -> ExitCode {
         Some(Part::Report(args)) => Place::of(args.dir, false).and_then(|place| place.report()),
         Some(Part::Pace(args)) => paced::pace(&args),
         Some(Part::Follow(args)) => idle::follow(&args),
+        Some(Part::Keep(args)) => recovery::keep(&args),
+        Some(Part::Drain(args)) => kinesis::drain(&args),
         Some(Part::Made(args)) => made::run::run(*args),
         Some(Part::Limit(Limit { kind: Kind::Plain, threads, input, out, dedupe })) => {
             limits::plain::run(&input, &out, threads, dedupe)
@@ -156,7 +162,8 @@ fn measure(all: &All) -> Result<()> {
     let stamp = Stamp::now();
     let mut results = Results::load(&place.results())?;
     for group in Group::value_variants() {
-        if all.only.is_empty() || all.only.contains(group) {
+        // Parts only on request: another program measures them, just before this one only where `make bench-parts` asks.
+        if all.only.contains(group) || (all.only.is_empty() && *group != Group::Parts) {
             results.replace(measure_group(*group, &bench)?, &stamp);
             // After each group: what was measured is kept if a later one fails.
             results.save(&place.results())?;
@@ -176,15 +183,15 @@ fn measure_group(group: Group, bench: &Bench) -> Result<Vec<Entry>> {
     let Bench { programs, scratch, effort, .. } = bench;
     let seconds = |whole, quick| if effort.quick { quick } else { whole };
     match group {
-        Group::Latency => paced::measure(programs, scratch, RATE, seconds(20, 5)),
+        Group::Latency => paced::measure(programs, scratch, seconds(15, 5)),
+        Group::Recovery => recovery::measure(programs, scratch, effort.runs.min(3), effort.quick),
+        Group::Kinesis => kinesis::measure(programs, scratch, effort.runs, effort.quick),
+        Group::Parts => parts::read(&beside_the_build(&programs.bench).with_file_name("criterion")),
         Group::Idle => idle::measure(programs, scratch, Duration::from_secs(seconds(10, 3))),
         Group::Start => start::measure(programs, scratch, effort.runs),
         group => suite::measure(group, bench),
     }
 }
-
-/// Records a second of the paced part.
-const RATE: u64 = 50_000;
 
 /// `target/bench` for `target/release/shardflow-bench`.
 fn beside_the_build(program: &Path) -> PathBuf {
@@ -222,8 +229,10 @@ mod tests {
     fn parts_are_hidden_and_take_what_they_are_given() {
         for arguments in [
             &["limit", "plain", "--threads", "2", "--input", "i", "--out", "o"][..],
-            &["pace", "--rate", "1", "--seconds", "1", "--dir", "d"],
+            &["pace", "running", "--rate", "1", "--measured", "1", "--dir", "d"],
             &["follow", "--input", "i", "--dir", "d"],
+            &["keep", "--keys", "1", "--restarted", "--state", "s", "--dir", "d"],
+            &["drain", "bare", "--endpoint", "e", "--stream", "s", "--records", "1", "--dir", "d"],
             &["made", "ints", "--by", "plain", "--records", "1", "--keys", "1", "--told", "t", "--workers", "2"],
         ] {
             assert!(Cli::try_parse_from([&["shardflow-bench"], arguments].concat()).unwrap().part.is_some());

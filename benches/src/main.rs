@@ -9,17 +9,25 @@
 //! * [`child`], [`digest`], [`input`]: a program measured, its rows compared, what it reads.
 //! * [`throughput`]: programs that do the same work, run in turns. [`made`]: records made in memory, and the engine's jobs over
 //!   them. [`limits`]: the same jobs without the engine.
-//! * [`suite`]: the rows that are speeds, group by group.
-//! * [`paced`], [`idle`], [`start`]: latency at a steady rate, cost of doing nothing, time to begin.
+//! * [`suite`]: the rows that are speeds, group by group. [`kinesis`]: the source beside a bare loop.
+//! * [`paced`], [`recovery`], [`idle`], [`start`]: latency at a steady rate, time from a crash to the first new result, cost
+//!   of doing nothing, time to begin.
+//! * [`parts`]: what the micro-benchmarks of `make bench-parts` said.
+//! * [`records`], [`nothing`]: small things that jobs of several rooms read and write.
 
 mod child;
 mod cli;
 mod digest;
 mod idle;
 mod input;
+mod kinesis;
 mod limits;
 mod made;
+mod nothing;
 mod paced;
+mod parts;
+mod records;
+mod recovery;
 mod report;
 mod results;
 mod start;

@@ -1,199 +1,230 @@
-//! Latency at a steady rate: from when a record was due to when its epoch was committed and its results visible.
+//! Latency at a steady rate: from when a record was due to when something comes of it.
 //!
 //! The load is open: records are due by the clock and wait for nobody. A pause of the job therefore counts for every
-//! record that was due in it, and not only for the one that was being read. The engine's own figure, read → committed,
-//! begins later and is printed beside it.
+//! record that was due in it, and not only for the one that was being read: nothing is omitted because the source was
+//! held up too. The first two seconds are not counted.
 //!
-//! Records are matched with commits by count, oldest first. The workers do not begin an epoch at the same moment, so a
-//! record may be matched with the commit of one that was due a few milliseconds before or after it.
+//! * [`running`]: record due → its running result; [`limit`]: the same in raw timely;
+//! * [`windows`]: window over → its rows;
+//! * [`committed`]: record due → committed and visible.
+//!
+//! # Rooms
+//! [`schedule`], [`quantiles`]: pure. [`numbers`], [`lines`]: paced sources. [`arrivals`]: a sink that takes the time.
 
-mod source;
+mod arrivals;
+mod bell;
+mod committed;
+mod limit;
+mod lines;
+mod numbers;
+mod quantiles;
+mod running;
+mod schedule;
+mod windows;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
-use hdrhistogram::Histogram;
+use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
-use shardflow::{CommitInfo, Job, init_logging};
-use shardflow_examples::metering::decode::UsageDecoder;
-use shardflow_examples::metering::reference::Semantics;
-use shardflow_examples::metering::report::new_histogram;
-use shardflow_examples::metering::run::charges;
-use shardflow_examples::metering::workload::Spec;
+use shardflow::init_logging;
 
-use self::source::{Paced, Schedule};
+pub(crate) use self::bell::Bell;
+use self::quantiles::Quantiles;
 use crate::child::Running;
-use crate::digest::Digest;
 use crate::results::{Entry, Figure, Group, Unit};
 use crate::stats::{Spread, ratio};
 use crate::throughput::Programs;
 
-/// Shards of the imagined stream.
-const LANES: usize = 4;
-const SEED: u64 = 7;
-/// Short windows, so that results go out all the time. The lag is above the records' disorder.
-const SEMANTICS: Semantics = Semantics { window: 5_000, lag: 3_000, grace: 0, dedupe: 86_400_000 };
-const DISORDER: u64 = 2_000;
+/// Records a second.
+const RATES: [u64; 3] = [10_000, 50_000, 200_000];
+/// Splits of each source.
+const SPLITS: u64 = 4;
+/// How long a job runs before it is measured: code and caches are warm then, and the snapshot has its first fold.
+const WARM_UP: Duration = Duration::from_secs(2);
 
-/// The hidden command: the job on a paced source.
+/// The hidden command: a job on a paced source.
 #[derive(Debug, Args)]
 pub(crate) struct Pace {
-    /// Records a second.
-    #[arg(long)]
-    rate: u64,
-    /// For how many seconds.
-    #[arg(long)]
-    seconds: u64,
+    #[arg(value_enum)]
+    measure: Measure,
+    #[command(flatten)]
+    load: Load,
     /// Where output, state and latencies go.
     #[arg(long)]
     dir: PathBuf,
 }
 
-/// What the job tells.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Latencies {
-    /// Records committed.
-    records: u64,
-    /// Due → committed.
-    due: Quantiles,
-    /// Read → committed, by the engine.
-    read: Quantiles,
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Measure {
+    /// Record due → running result.
+    Running,
+    /// The same in raw timely.
+    Limit,
+    /// Window over → row.
+    Windows,
+    /// Record due → committed.
+    Committed,
 }
 
-/// In milliseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-struct Quantiles {
-    p50: f64,
-    p99: f64,
-    max: f64,
-}
+impl Measure {
+    const ALL: [Self; 4] = [Self::Running, Self::Limit, Self::Windows, Self::Committed];
 
-impl Quantiles {
-    fn of(micros: &Histogram<u64>) -> Self {
-        let millis = |quantile: f64| micros.value_at_quantile(quantile) as f64 / 1e3;
-        Self { p50: millis(0.5), p99: millis(0.99), max: micros.max() as f64 / 1e3 }
-    }
-}
-
-/// Matches commits with the schedule.
-struct Meter {
-    schedule: Schedule,
-    records: u64,
-    due: Histogram<u64>,
-    read: Histogram<u64>,
-}
-
-impl Meter {
-    fn new(schedule: Schedule) -> Self {
-        Self { schedule, records: 0, due: new_histogram(), read: new_histogram() }
-    }
-
-    fn committed(&mut self, info: &CommitInfo<'_>) {
-        self.through(info.records, Instant::now());
-        // Its bounds are those of the engine's histogram.
-        let _ = self.read.add(info.latency);
-    }
-
-    /// Takes in that the oldest `records` are committed at `now`.
-    fn through(&mut self, records: u64, now: Instant) {
-        for number in self.records..records {
-            let waited = now.saturating_duration_since(self.schedule.due(number)).as_micros();
-            self.due.saturating_record(u64::try_from(waited).unwrap_or(u64::MAX));
+    fn command(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Limit => "limit",
+            Self::Windows => "windows",
+            Self::Committed => "committed",
         }
-        self.records = self.records.max(records);
+    }
+
+    /// In ids of results.
+    fn id(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Limit => "running-timely",
+            Self::Windows => "window",
+            Self::Committed => "visible",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Running => "record due → running result",
+            Self::Limit => "limit: the same in raw timely",
+            Self::Windows => "window over → row",
+            Self::Committed => "record due → committed and visible",
+        }
     }
 }
 
-/// Runs the job until all records are committed.
+/// How much comes, and how long.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Load {
+    /// Records a second.
+    #[arg(long)]
+    rate: u64,
+    /// For how many seconds it is measured.
+    #[arg(long)]
+    measured: u64,
+}
+
+impl Load {
+    /// The warm-up included.
+    fn seconds(&self) -> u64 {
+        self.measured.saturating_add(WARM_UP.as_secs())
+    }
+
+    fn records(&self) -> u64 {
+        self.rate.saturating_mul(self.seconds())
+    }
+}
+
+/// What a job tells.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Told {
+    /// Records that something came of, the warm-up included.
+    records: u64,
+    latency: Quantiles,
+    note: String,
+}
+
+/// A key for a number, spread evenly: neighbours have nothing to do with each other.
+fn key_of(number: u64, keys: u64) -> u64 {
+    let mixed = (number ^ (number >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) % keys.max(1)
+}
+
+/// Runs a job to the end of its records.
 ///
 /// # Errors
 /// What the engine says.
 pub(crate) fn pace(args: &Pace) -> Result<()> {
     init_logging()?;
-    let schedule = Schedule::new(args.rate);
-    let source = Paced::new(spec(args.rate, args.seconds), schedule.clone())?;
-    let meter = Arc::new(Mutex::new(Meter::new(schedule)));
-    let (out, shared) = (args.dir.join("out"), Arc::clone(&meter));
-    Job::named("paced")
-        .workers(2)
-        .state(args.dir.join("state"))
-        .on_commit(move |info| shared.lock().unwrap_or_else(PoisonError::into_inner).committed(info))
-        .run(move |flow| charges(flow.source("usage", source.clone()), UsageDecoder::new(), &SEMANTICS, &out))?;
-    let meter = meter.lock().unwrap_or_else(PoisonError::into_inner);
-    let (due, read) = (Quantiles::of(&meter.due), Quantiles::of(&meter.read));
-    let latencies = Latencies { records: meter.records, due, read };
+    let told = match args.measure {
+        Measure::Running => running::run(&args.load, &args.dir),
+        Measure::Limit => limit::run(&args.load),
+        Measure::Windows => windows::run(&args.load, &args.dir),
+        Measure::Committed => committed::run(&args.load, &args.dir),
+    }?;
     let path = args.dir.join("latencies.json");
-    std::fs::write(&path, serde_json::to_vec(&latencies)?).context("could not write latencies")
+    std::fs::write(&path, serde_json::to_vec(&told)?).context("could not write latencies")
 }
 
-fn spec(rate: u64, seconds: u64) -> Spec {
-    Spec {
-        lanes: LANES,
-        span: seconds.saturating_mul(1000),
-        disorder: DISORDER,
-        behind: 30_000..=60_000,
-        ..Spec::new(rate.saturating_mul(seconds), SEED)
-    }
-}
-
-/// Measures `rate` records a second for `seconds`.
+/// Measures each at each rate for `seconds`.
 ///
 /// # Errors
 /// A job that fails or loses records.
-pub(crate) fn measure(programs: &Programs, scratch: &Path, rate: u64, seconds: u64) -> Result<Vec<Entry>> {
-    eprintln!("{rate} records/s for {seconds} s");
+pub(crate) fn measure(programs: &Programs, scratch: &Path, seconds: u64) -> Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for measure in Measure::ALL {
+        for rate in RATES {
+            eprintln!("{} at {rate} records/s for {seconds} s", measure.title());
+            let load = Load { rate, measured: seconds };
+            let measured = once(programs, scratch, measure, &load);
+            let (told, cores) = measured.with_context(|| format!("\"{}\" failed", measure.title()))?;
+            entries.extend(figures(measure, rate, &told, cores));
+        }
+    }
+    Ok(entries)
+}
+
+/// What the job told, and how many cores it used.
+fn once(programs: &Programs, scratch: &Path, measure: Measure, load: &Load) -> Result<(Told, f64)> {
     let dir = tempfile::tempdir_in(scratch)?;
     let mut command = Command::new(&programs.bench);
-    command.args(["pace", "--rate", &rate.to_string(), "--seconds", &seconds.to_string(), "--dir"]).arg(dir.path());
-    let usage = Running::start(&mut command, dir.path().join("log"))?.finish().context("the paced job failed")?;
+    command.args(["pace", measure.command(), "--rate", &load.rate.to_string()]);
+    command.args(["--measured", &load.measured.to_string(), "--dir"]).arg(dir.path());
+    let usage = Running::start(&mut command, dir.path().join("log"))?.finish()?;
     let bytes = std::fs::read(dir.path().join("latencies.json")).context("could not read latencies")?;
-    let told: Latencies = serde_json::from_slice(&bytes).context("could not read latencies")?;
-    let expected = rate.saturating_mul(seconds);
-    let digest = Digest::of(&dir.path().join("out"))?;
-    if told.records != expected || digest.charges == 0 {
-        bail!("the paced job committed {} of {expected} records: {digest}", told.records);
+    let told: Told = serde_json::from_slice(&bytes).context("could not read latencies")?;
+    if told.records != load.records() {
+        bail!("something came of {} records, and not of {}", told.records, load.records());
     }
-    let Quantiles { p50, p99, max } = told.read;
-    let notes = format!(
-        "p50 {:.0}, max {:.0}; read → committed p50 {p50:.0}, p99 {p99:.0}, max {max:.0}; {:.2} of a core",
-        told.due.p50,
-        told.due.max,
-        ratio(usage.cpu.as_secs_f64(), usage.elapsed.as_secs_f64())
-    );
-    Ok(vec![Entry::Figure(Figure {
-        id: format!("latency-visible-{}k-p99", rate / 1000),
-        group: Group::Latency,
-        title: format!("{} k records/s: due → committed, p99", rate / 1000),
-        value: Spread::once(told.due.p99),
-        unit: Unit::Millis,
-        notes,
-    })])
+    Ok((told, ratio(usage.cpu.as_secs_f64(), usage.elapsed.as_secs_f64())))
+}
+
+/// p50 and p99; the rest is told beside them.
+fn figures(measure: Measure, rate: u64, told: &Told, cores: f64) -> [Entry; 2] {
+    let Told { latency, note, .. } = told;
+    let thousands = rate / 1000;
+    let figure = |quantile: &str, value: f64, notes: String| {
+        Entry::Figure(Figure {
+            id: format!("latency-{}-{thousands}k-{quantile}", measure.id()),
+            group: Group::Latency,
+            title: format!("{}, {thousands} k records/s, {quantile}", measure.title()),
+            value: Spread::once(value),
+            unit: Unit::Millis,
+            notes,
+        })
+    };
+    let tail = format!("p99.9 {}, max {}", Unit::Millis.write(latency.p999), Unit::Millis.write(latency.max));
+    [figure("p50", latency.p50, format!("{note}; {cores:.2} cores in all")), figure("p99", latency.p99, tail)]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
-    fn a_pause_counts_for_every_record_that_was_due_in_it() {
-        let schedule = Schedule::new(1_000);
-        let started = schedule.due(0);
-        let mut meter = Meter::new(schedule);
-        meter.through(1_000, started + Duration::from_secs(1));
-        assert_eq!((meter.due.len(), meter.due.max() / 100_000), (1_000, 10));
-        // One record in ten is committed within 100 ms of being due.
-        assert!((95..=105).contains(&(meter.due.value_at_quantile(0.1) / 1_000)), "{:?}", Quantiles::of(&meter.due));
-        meter.through(1_001, started + Duration::from_millis(1_001));
-        assert_eq!((meter.due.len(), meter.records), (1_001, 1_001));
+    fn keys_are_spread_evenly_and_neighbours_are_apart() {
+        let mut counts = vec![0_u32; 100];
+        (0..100_000).for_each(|number| counts[key_of(number, 100) as usize] += 1);
+        assert!(counts.iter().all(|count| (800..1_200).contains(count)), "{counts:?}");
     }
 
     #[test]
-    fn disorder_makes_no_ordinary_record_late() {
-        const { assert!(DISORDER < SEMANTICS.lag) };
+    fn figures_have_the_ids_that_goals_name() {
+        let latency = Quantiles { p50: 0.2, p99: 1.5, p999: 3.0, max: 9.0 };
+        let told = Told { records: 1, latency, note: "100 keys".to_owned() };
+        let [p50, p99] = figures(Measure::Running, 50_000, &told, 0.5);
+        assert_eq!((p50.id(), p99.id()), ("latency-running-50k-p50", "latency-running-50k-p99"));
+        let Entry::Figure(p99) = p99 else { panic!("a latency is a figure") };
+        assert_eq!((p99.value.median, p99.notes.as_str()), (1.5, "p99.9 3.00 ms, max 9.00 ms"));
+        assert_eq!(p99.title, "record due → running result, 50 k records/s, p99");
     }
 }
