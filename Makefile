@@ -34,6 +34,7 @@ bench: setup
 	@"$(CARGO_TARGET_DIR)"/release/shardflow-bench $(BENCH_FLAGS)
 
 compare: setup
+	@"$(PYTHON)" benches/compare/run --install
 	@$(BUILD) --bin metering
 	@"$(PYTHON)" benches/compare/run $(COMPARE_FLAGS)
 

@@ -40,19 +40,24 @@ def main() -> int:
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
     target = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
-    parser = argparse.ArgumentParser(prog="run", description="Measures the same jobs on Apache Flink and checks that the rows agree.")
+    about = "Measures the same jobs on Apache Flink and checks that the rows agree."
+    parser = argparse.ArgumentParser(prog="run", description=about)
     parser.add_argument("--only", choices=("metering", "running"), help="one of the two jobs")
     parser.add_argument("--backend", choices=flink_sql.BACKENDS, help="one of Flink's two state backends")
     parser.add_argument("--records", type=int, default=10_000_000, help="records of metering [%(default)s]")
     parser.add_argument("--numbers", type=int, default=20_000_000, help="records of the running count [%(default)s]")
     parser.add_argument("--keys", type=int, default=5_000_000, help="keys of the running count [%(default)s]")
     parser.add_argument("--runs", type=int, default=3, help="runs of each; the median counts [%(default)s]")
-    parser.add_argument("--quick", action="store_true", help="a tenth of everything, one run: whether it works, not how fast")
-    parser.add_argument("--no-mini-batch", action="store_true", help="the running count without Flink's mini-batches")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of Flink, to try it out")
-    parser.add_argument("--jvm-args", default=flink_sql.JVM_ARGS, help="the JVM's arguments [%(default)s]")
+    quick = "a tenth of everything, one run: whether it works, not how fast"
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--install", action="store_true", help="only installs what is needed")
+    parser.add_argument("--mini-batch", action="store_true", help="the running count with Flink's mini-batches")
+    setting = {"action": "append", "default": [], "metavar": "NAME=VALUE"}
+    parser.add_argument("--set", **setting, help="a setting of Flink, to try it out")
+    parser.add_argument("--jvm-args", help="the JVM's arguments, in place of ours")
     parser.add_argument("--metering", type=Path, default=target / "release" / "metering", help="our program")
-    parser.add_argument("--dir", type=Path, default=target / "bench" / "compare", help="where input is kept and programs write")
+    scratch = target / "bench" / "compare"
+    parser.add_argument("--dir", type=Path, default=scratch, help="where input is kept and programs write")
     parser.add_argument("--out", type=Path, default=target / "bench" / "peers.json", help="the figures, as JSON")
     arguments = parser.parse_args(words)
     if arguments.quick:
@@ -69,7 +74,10 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 def measure(arguments: argparse.Namespace) -> None:
     install.java()
-    bench = Bench(arguments, install.python())
+    python = install.python()
+    if arguments.install:
+        return
+    bench = Bench(arguments, python)
     entries = []
     if arguments.only != "running":
         entries += bench.metering()
@@ -110,7 +118,8 @@ class Bench:
                 self.agree(f"Flink, {backend}", wanted, rows.read(out, rows.flink_row))
         beside = results.our_figures(ours, self.arguments.records)
         row = f"metering-{results.short(self.arguments.records)}"
-        return [{**self.entry(row, backend, runs, self.arguments.records), "ours": beside} for backend, runs in flinks.items()]
+        entries = (self.entry(row, backend, runs, self.arguments.records) for backend, runs in flinks.items())
+        return [{**entry, "ours": beside} for entry in entries]
 
     def running(self) -> list[dict]:
         """Timed into a sink that throws away; one more run for each backend sums the counts up, which must be right."""
@@ -153,18 +162,20 @@ class Bench:
         command += ["--source", f"file:{files}", "--out", out, "--state", scratch / "state"]
         usage = run(command, scratch / "log", TIMEOUT_S)
         written = rows.read(out / "charges", rows.our_row)
-        if rows.records(written) != self.arguments.records:
-            raise Failed(f"{rows.records(written)} of {self.arguments.records} records are in our rows, and none should be late")
+        counted, all_of_them = rows.records(written), self.arguments.records
+        if counted != all_of_them:
+            raise Failed(f"{counted} of {all_of_them} records are in our rows, and none should be late")
         return usage, written
 
     def flink(self, job: str, backend: str, scratch: Path, **more: object) -> dict:
         """Runs a job in a JVM of its own."""
-        spec = {"job": job, "backend": backend, "scratch": str(scratch), "mini_batch": not self.arguments.no_mini_batch, **more}
+        spec = {"job": job, "backend": backend, "scratch": str(scratch), **more}
+        spec["mini_batch"] = self.arguments.mini_batch
         spec["settings"] = dict(setting.split("=", 1) for setting in self.arguments.set)
         (scratch / "tmp").mkdir()
         asked, answered = scratch / "spec.json", scratch / "result.json"
         asked.write_text(json.dumps(spec))
-        jvm = f"{self.arguments.jvm_args} -Djava.io.tmpdir={scratch / 'tmp'}"
+        jvm = f"{self.arguments.jvm_args or flink_sql.JVM_ARGS[backend]} -Djava.io.tmpdir={scratch / 'tmp'}"
         environment = {**os.environ, "JVM_ARGS": jvm, "FLINK_LOG_DIR": str(scratch), "PYTHONDONTWRITEBYTECODE": "1"}
         # The installed Flink, with the settings it came with.
         for name in ("FLINK_HOME", "FLINK_CONF_DIR", "PYTHONPATH", "PYFLINK_GATEWAY_PORT"):

@@ -11,8 +11,10 @@ from . import counts
 
 PARALLELISM = 2
 BACKENDS = ("hashmap", "rocksdb")
-#: Heap of the one JVM that holds client, job manager and task manager, beside 1 GB of managed memory.
-JVM_ARGS = "-Xmx4g"
+#: The one JVM holds client, job manager and task manager.
+JVM_ARGS = {"hashmap": "-Xmx4g -XX:+UseParallelGC", "rocksdb": "-Xmx2g"}
+#: Beside the heap: RocksDB's memory, and the buffers of aggregations.
+MANAGED_MEMORY = {"hashmap": "512m", "rocksdb": "2g"}
 #: The event time of a record is at most 4 s behind those before it; our job's lag is the same 5 s.
 WATERMARK_DELAY_S = 5
 WINDOW_MINUTES = 1
@@ -32,9 +34,10 @@ def settings(backend: str, scratch: Path) -> dict[str, str]:
         # A job that fails is a failed measurement, and no longer one.
         "restart-strategy.type": "none",
         "state.backend.type": backend,
+        "state.backend.rocksdb.predefined-options": "FLASH_SSD_OPTIMIZED",
         "state.backend.rocksdb.use-bloom-filter": "true",
         "io.tmp.dirs": str(scratch / "tmp"),
-        "taskmanager.memory.managed.size": "1024m",
+        "taskmanager.memory.managed.size": MANAGED_MEMORY[backend],
         "taskmanager.memory.network.min": "256m",
         "taskmanager.memory.network.max": "256m",
         "pipeline.object-reuse": "true",

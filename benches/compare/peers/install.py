@@ -22,18 +22,19 @@ PYTHONS = ((3, 10), (3, 12))
 OLDEST_JAVA = 11
 
 
-def java() -> str:
-    """The version of the Java that Flink will run on."""
+def java() -> None:
+    """Makes sure of the Java that Flink will run on."""
     home = os.environ.get("JAVA_HOME")
     program = Path(home, "bin", "java") if home else "java"
     try:
-        said = subprocess.run([program, "-version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+        asked = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "check": True}
+        said = subprocess.run([program, "-version"], **asked)
     except (OSError, subprocess.CalledProcessError):
-        raise Failed("Java is missing: install a JRE, 17 for instance (Debian: apt-get install openjdk-17-jre-headless)") from None
+        hint = "install a JRE, 17 for instance (Debian: apt-get install openjdk-17-jre-headless)"
+        raise Failed(f"Java is missing: {hint}") from None
     version = java_version(said.stderr + said.stdout)
     if version is None or version < OLDEST_JAVA:
         raise Failed(f"Java {version or 'of an unknown version'} is too old for Flink: install 17")
-    return str(version)
 
 
 def java_version(said: str) -> int | None:
@@ -55,8 +56,9 @@ def python() -> Path:
     """The Python that has Flink, installed first where it is missing."""
     least, most = PYTHONS
     if not least <= sys.version_info[:2] <= most:
-        wanted, found = f"{least[0]}.{least[1]} to {most[0]}.{most[1]}", f"{sys.version_info[0]}.{sys.version_info[1]}"
-        raise Failed(f"Flink's Python package needs Python {wanted}, this is {found}: PYTHON=python3.11 make compare")
+        wanted, found = (".".join(map(str, version)) for version in (least, sys.version_info[:2]))
+        upto = ".".join(map(str, most))
+        raise Failed(f"Flink needs Python {wanted} to {upto}, this is {found}: make compare PYTHON=python3.11")
     named = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
     folder = cache() / f"flink-py{sys.version_info[0]}.{sys.version_info[1]}-{named}"
     program, whole = folder / "bin" / "python", folder / "whole"
@@ -64,7 +66,8 @@ def python() -> Path:
         print(f"compare: installs Flink into {folder}, about 900 MB", file=sys.stderr)
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _step([sys.executable, "-m", "venv", folder], "could not make a Python environment (Debian: apt-get install python3-venv)")
+        hint = "(Debian: apt-get install python3-venv)"
+        _step([sys.executable, "-m", "venv", folder], f"could not make a Python environment {hint}")
         pip = [program, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", REQUIREMENTS]
         _step(pip, "could not install Flink's Python package")
         whole.touch()

@@ -38,10 +38,9 @@ def run(
     """Runs `command`, its output in `log`. Nothing that it started is left when this returns."""
     words = [str(word) for word in command]
     with log.open("wb") as output:
+        streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
         started = time.monotonic()
-        child = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd=folder, start_new_session=True
-        )
+        child = subprocess.Popen(words, **streams, env=environment, cwd=folder, start_new_session=True)
         late = threading.Timer(timeout_s, _signal, (child.pid, signal.SIGKILL))
         late.start()
         try:

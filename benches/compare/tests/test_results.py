@@ -32,7 +32,8 @@ class Results(unittest.TestCase):
         self.assertEqual((figures["rate"], figures["cpu_s_per_m"], figures["peak_bytes"]), (500_000, 2, 6))
 
     def test_rows_and_columns_have_names(self):
-        self.assertEqual([results.short(number) for number in (10_000_000, 500_000, 2_500_000, 7)], ["10M", "500k", "2500k", "7"])
+        found = [results.short(number) for number in (10_000_000, 500_000, 2_500_000, 7)]
+        self.assertEqual(found, ["10M", "500k", "2500k", "7"])
         self.assertEqual(results.peer("Flink", "2.3.0", "rocksdb", 2), "Flink 2.3 rocksdb p2")
 
     def test_new_figures_replace_their_own_and_no_others(self):
