@@ -60,8 +60,10 @@ def run(
 
 
 def quoted(log: Path) -> str:
-    """The end of a log."""
+    """The end of a log; of a log of Java, the causes that it ends with."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    causes = [line for line in lines if line.lstrip().startswith("Caused by:")]
+    lines = causes or lines
     return "\n".join(f"  {line}" for line in lines[-QUOTED:])
 
 

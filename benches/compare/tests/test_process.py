@@ -28,6 +28,13 @@ class Process(unittest.TestCase):
         with self.assertRaisesRegex(process.Failed, "(?s)ended with 3.*no input"):
             self.python("print('no input', flush=True)\nraise SystemExit(3)")
 
+    def test_of_a_java_program_the_causes_are_quoted(self):
+        script = "print('Traceback')\nprint('Caused by: java.lang.RuntimeException: no event time')\nprint('\\tat x.Y' * 40)"
+        with self.assertRaises(process.Failed) as raised:
+            self.python(script + "\nraise SystemExit(1)")
+        self.assertIn("no event time", str(raised.exception))
+        self.assertNotIn("at x.Y", str(raised.exception))
+
     def test_a_child_that_takes_too_long_is_ended(self):
         with self.assertRaisesRegex(process.Failed, "took more than"):
             self.python("import time\ntime.sleep(600)", timeout_s=0.2)
