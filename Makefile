@@ -12,16 +12,19 @@ BUILD = $(CARGO) build --release --workspace
 # For instance BENCH_FLAGS='--only metering,latency --runs 9', or '--quick', which takes a minute and measures nothing.
 BENCH_FLAGS ?=
 PARTS_FLAGS ?=
+# `make compare` measures the same jobs on Apache Flink, which it installs; see benches/compare/README.md.
+PYTHON ?= python3
+COMPARE_FLAGS ?=
 # Fail points let the crash tests kill a job at every named step of a commit; they are compiled in for tests only.
 TEST_FEATURES = --features shardflow-examples/failpoints
 
-.PHONY: demo test bench bench-parts setup deps fmt
+.PHONY: demo test bench bench-parts compare compare-test setup deps fmt
 
 demo: setup
 	@$(BUILD) --bin metering
 	@"$(CARGO_TARGET_DIR)"/release/metering demo
 
-test: setup
+test: setup compare-test
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets $(TEST_FEATURES) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps $(TEST_FEATURES)
@@ -39,6 +42,16 @@ ifeq ($(PARTS_FLAGS),)
 	@$(BUILD) --bin metering --bin shardflow-bench
 	@"$(CARGO_TARGET_DIR)"/release/shardflow-bench --only parts
 endif
+
+compare: setup
+	@"$(PYTHON)" benches/compare/run --install
+	@$(BUILD) --bin metering
+	@"$(PYTHON)" benches/compare/run $(COMPARE_FLAGS)
+
+# The checks of the comparison are checked; needs Python alone.
+compare-test:
+	@if command -v "$(PYTHON)" >/dev/null; then cd benches/compare && "$(PYTHON)" -B -m unittest; \
+	else echo "$(PYTHON) is missing: the tests of benches/compare are skipped"; fi
 
 setup:
 	@./.ci/setup

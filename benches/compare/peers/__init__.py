@@ -1,0 +1,1 @@
+"""The same jobs on other stream processors, measured and checked beside ours."""
