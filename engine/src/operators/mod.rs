@@ -21,6 +21,7 @@ mod guard;
 pub(crate) mod hub;
 mod key_by;
 mod open_split;
+mod open_windows;
 mod process;
 mod share;
 mod sink;
