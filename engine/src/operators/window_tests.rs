@@ -11,7 +11,7 @@ use super::*;
 use crate::exchange::KeyGroups;
 use crate::state::ChangelogReader;
 use crate::vocabulary::{millis, seconds};
-use crate::window::aggregate::count;
+use crate::window::aggregate::{count, distinct};
 use crate::window::sliding;
 
 const GROUPS: u16 = 6;
@@ -286,54 +286,54 @@ fn windows_in_panes_count_what_each_window_counts_by_itself() {
     assert!(partly_late > 512 && rows > 512 * 100, "{partly_late} records and {rows} results prove nothing");
 }
 
-/// A step over strings as keys, as it runs on one worker.
-fn counting(spec: WindowSpec, in_panes: bool) -> WindowLogic<String, u64, u64, u64> {
-    let mut fold = Fold::of(count());
+/// Counts a step's records in wall time: 12 windows at once over 10,000 strings as keys.
+fn measure<G: Aggregate<u64, Out = u64>>(of: &str, aggregate: G, in_panes: bool, count: u64, a_second: u64) {
+    const BATCH: u64 = 1_000;
+    let spec = sliding(seconds(60), seconds(5)).grace(seconds(0));
+    let keys = (0..10_000).map(|key| format!("account-{key:05}"));
+    let keys: Vec<_> = keys.map(|key| (stable_hash(&key, &mut Vec::new()), key)).collect();
+    let mut fold = Fold::of(aggregate);
     fold.merge = fold.merge.filter(|_| in_panes);
     let share = Share::new(&Arc::new(JobContext::bare()), &StepName::new("step"), 0);
-    WindowLogic::restore(share, spec, fold, |_, _| Ok(())).unwrap()
+    let mut logic = WindowLogic::<String, u64, G::Acc, u64>::restore(share, spec, fold, |_, _| Ok(())).unwrap();
+    let time = |number: u64| EventTime::from_millis(3_600_000 + number * 1_000 / a_second);
+    let ([mut adding, mut firing, mut closing], mut rows) = ([Duration::ZERO; 3], 0);
+    for first in (0..count).step_by(BATCH as usize) {
+        let records = (first..first + BATCH).map(|number| {
+            let (hash, key) = &keys[(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize % keys.len()];
+            let event = Event { at: time(number), watermark: time(first), value: number };
+            Keyed { hash: *hash, key: key.clone(), event }
+        });
+        let records = records.collect();
+        let begun = Instant::now();
+        logic.batch(records, &mut Made { out: Vec::new(), side: Vec::new() }).unwrap();
+        adding += begun.elapsed();
+        let (begun, mut fired) = (Instant::now(), Vec::new());
+        logic.advance(Some(time(first)), &mut fired).unwrap();
+        rows += fired.into_iter().map(|(_, rows)| rows.len()).sum::<usize>();
+        firing += begun.elapsed();
+        if first % 1_000_000 == 0 {
+            let begun = Instant::now();
+            logic.close(Epoch::new(1), &mut Vec::new()).unwrap();
+            closing += begun.elapsed();
+        }
+    }
+    let rate = count as f64 / (adding + firing + closing).as_secs_f64() / 1e6;
+    let [adding, firing, closing] = [adding, firing, closing].map(|spent| spent.as_millis());
+    let how = if in_panes { "in panes" } else { "in each window" };
+    println!(
+        "{of} {how}, {a_second} records a second of event time: {rate:.2} M records/s, {rows} rows; \
+         adding {adding} ms, firing {firing} ms, closing epochs {closing} ms"
+    );
 }
 
 /// Run with `cargo test --release --workspace --lib sliding_records_a_second -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
 fn sliding_records_a_second() {
-    const COUNT: u64 = 12_000_000;
-    const BATCH: u64 = 1_000;
-    const KEYS: u64 = 10_000;
-    let spec = sliding(seconds(60), seconds(5)).grace(seconds(0));
-    let keys: Vec<(u64, String)> =
-        (0..KEYS).map(|key| format!("account-{key:05}")).map(|key| (stable_hash(&key, &mut Vec::new()), key)).collect();
-    for (in_panes, a_second) in [(false, 200_000), (true, 200_000), (true, 20_000), (false, 20_000)] {
-        let mut logic = counting(spec, in_panes);
-        let [mut adding, mut firing, mut closing] = [Duration::ZERO; 3];
-        let mut rows = 0;
-        for first in (0..COUNT).step_by(BATCH as usize) {
-            let records = (first..first + BATCH).map(|number| {
-                let (hash, key) = &keys[(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize % keys.len()];
-                let at = EventTime::from_millis(number * 1_000 / a_second);
-                Keyed { hash: *hash, key: key.clone(), event: Event { at, watermark: at, value: number } }
-            });
-            let records = records.collect();
-            let begun = Instant::now();
-            logic.batch(records, &mut Made { out: Vec::new(), side: Vec::new() }).unwrap();
-            adding += begun.elapsed();
-            let (begun, mut fired) = (Instant::now(), Vec::new());
-            logic.advance(Some(EventTime::from_millis(first * 1_000 / a_second)), &mut fired).unwrap();
-            rows += fired.into_iter().map(|(_, rows)| rows.len()).sum::<usize>();
-            firing += begun.elapsed();
-            if first % 1_000_000 == 0 {
-                let begun = Instant::now();
-                logic.close(Epoch::new(1), &mut Vec::new()).unwrap();
-                closing += begun.elapsed();
-            }
-        }
-        let rate = COUNT as f64 / (adding + firing + closing).as_secs_f64() / 1e6;
-        let [adding, firing, closing] = [adding, firing, closing].map(|spent| spent.as_millis());
-        println!(
-            "{}, {a_second} records a second of event time: {rate:.2} M records/s, {rows} rows; \
-             adding {adding} ms, firing {firing} ms, closing epochs {closing} ms",
-            if in_panes { "panes" } else { "each window" }
-        );
+    for (in_panes, records) in [(true, 20_000_000), (false, 4_000_000)] {
+        measure("count", count(), in_panes, records, 200_000);
+        measure("count", count(), in_panes, records, 20_000);
+        measure("distinct", distinct(|number: &u64| *number), in_panes, records / 4, 100_000);
     }
 }
