@@ -137,6 +137,34 @@ impl<K: Eq + Hash, V> Slots<K, V> {
         Some(entry)
     }
 
+    /// Whether most places are empty, and there are many.
+    pub(super) fn is_sparse(&self) -> bool {
+        self.slots.len() > 1_024 && self.slots.len() / 4 > self.len()
+    }
+
+    /// Moves the entries together and gives back the memory of empty places. Gives the new place of each old one; those of
+    /// empty ones mean nothing.
+    pub(super) fn compact(&mut self) -> Vec<u32> {
+        let mut slots = Vec::with_capacity(self.len());
+        let mut place = |slot: Slot<K, V>| {
+            let place = slots.len() as u32;
+            if slot.entry.is_some() {
+                slots.push(slot);
+            }
+            place
+        };
+        let places: Vec<u32> = std::mem::take(&mut self.slots).into_iter().map(&mut place).collect();
+        let dirty = self.dirty.iter().filter_map(|place| places.get(*place as usize)).copied();
+        let mut compact = Self { dirty: dirty.collect(), ..Self::default() };
+        compact.index.reserve(slots.len(), |_| 0);
+        for (place, slot) in slots.iter().enumerate() {
+            compact.index.insert_unique(slot.hash, place as u32, |_| 0);
+        }
+        compact.slots = slots;
+        *self = compact;
+        places
+    }
+
     fn insert(&mut self, hash: u64, entry: Entry<K, V>) -> u32 {
         let slot = Slot { hash, entry: Some(entry) };
         let place = match self.free.pop() {

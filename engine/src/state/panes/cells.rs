@@ -38,29 +38,28 @@ impl<A> Cells<A> {
         self.newest.is_none()
     }
 
-    /// The accumulator of a pane, by the pane's place.
+    /// Where the accumulator of a pane is, or would have to be: the pane `at` this place, as `pane_at` knows the others.
     #[inline]
-    pub(super) fn find_mut(&mut self, pane: u32) -> Option<&mut Cell<A>> {
-        match &mut self.newest {
-            Some(newest) if newest.pane == pane => Some(newest),
-            // From the back: what is out of order is mostly so by little.
-            _ => self.older.iter_mut().rev().find(|cell| cell.pane == pane),
+    pub(super) fn find(&self, pane: u32, at: Pane, pane_at: impl Fn(u32) -> Pane) -> Result<usize, usize> {
+        match &self.newest {
+            Some(newest) if newest.pane == pane => Ok(self.older.len()),
+            Some(newest) if pane_at(newest.pane) < at => Err(self.older.len() + 1),
+            _ => self.older.binary_search_by_key(&at, |cell| pane_at(cell.pane)),
         }
     }
 
-    /// Puts in a new accumulator. `pane_at` knows the panes by their places.
-    pub(super) fn insert(&mut self, cell: Cell<A>, pane_at: impl Fn(u32) -> Pane) {
-        let pane = pane_at(cell.pane);
-        match &mut self.newest {
-            None => self.newest = Some(cell),
-            Some(newest) if pane_at(newest.pane) < pane => {
-                let before = std::mem::replace(newest, cell);
-                self.older.push_back(before);
-            }
-            Some(_) => {
-                let place = self.older.partition_point(|other| pane_at(other.pane) < pane);
-                self.older.insert(place, cell);
-            }
+    /// The accumulator at a place that [`Cells::find`] has found.
+    #[inline]
+    pub(super) fn at_mut(&mut self, place: usize) -> Option<&mut Cell<A>> {
+        if place == self.older.len() { self.newest.as_mut() } else { self.older.get_mut(place) }
+    }
+
+    /// Puts a new accumulator where [`Cells::find`] has not found it.
+    pub(super) fn insert(&mut self, place: usize, cell: Cell<A>) {
+        if place <= self.older.len() && self.newest.is_some() {
+            self.older.insert(place, cell);
+        } else if let Some(before) = self.newest.replace(cell) {
+            self.older.push_back(before);
         }
     }
 

@@ -100,14 +100,11 @@ impl<K: Key, A: State> PaneState<K, A> {
             _ => self.open_pane(pane),
         };
         let (key, entry) = self.keys.place_or_insert(hash, group, key, Cells::new);
-        let (cells, panes) = (&mut entry.value, &mut self.panes);
-        if cells.find_mut(place).is_none() {
-            self.accumulators += 1;
-            add_cell(cells, panes, key, Cell { value: default(), pane: place, dirty: false, persisted: false });
-        }
-        let cell = cells.find_mut(place).expect("it was just put there");
+        let new = || Cell { value: default(), pane: place, dirty: false, persisted: false };
+        let (cell, is_new) = cell_of(&mut entry.value, &mut self.panes, pane, place, key, new);
+        self.accumulators += usize::from(is_new);
         if !std::mem::replace(&mut cell.dirty, true) {
-            panes.get_mut(place as usize).expect("an open pane has a place").dirty.push(key);
+            open_at(&mut self.panes, place).dirty.push(key);
         }
         &mut cell.value
     }
@@ -116,7 +113,7 @@ impl<K: Key, A: State> PaneState<K, A> {
         let Self { open, panes, free, .. } = self;
         let place = *open.entry(pane).or_insert_with(|| match free.pop() {
             Some(place) => {
-                panes.get_mut(place as usize).expect("a free place lies inside the panes").pane = pane;
+                open_at(panes, place).pane = pane;
                 place
             }
             None => {
@@ -172,12 +169,9 @@ impl<K: Key, A: State> PaneState<K, A> {
             results.extend((0..self.keys.places()).filter_map(|key| self.fire_key(key, start, wanted, merge)));
         } else {
             for place in inside {
-                let take_keys = |open: &mut OpenPane| std::mem::take(&mut open.keys);
-                let keys = self.panes.get_mut(place as usize).map(take_keys).unwrap_or_default();
+                let keys = std::mem::take(&mut open_at(&mut self.panes, place).keys);
                 results.extend(keys.iter().filter_map(|key| self.fire_key(*key, start, wanted, merge)));
-                if let Some(open) = self.panes.get_mut(place as usize) {
-                    open.keys = keys;
-                }
+                open_at(&mut self.panes, place).keys = keys;
             }
         }
         self.let_go(start);
@@ -235,13 +229,27 @@ impl<K: Key, A: State> PaneState<K, A> {
             // One keeps its memory for the next pane; more would hold on to the peak.
             let keeps = self.free.is_empty();
             self.free.push(place);
-            let open = self.panes.get_mut(place as usize).expect("an open pane has a place");
+            let open = open_at(&mut self.panes, place);
             for list in [&mut open.keys, &mut open.dirty] {
                 if keeps { list.clear() } else { *list = Vec::new() }
             }
         }
+        if self.keys.is_sparse() {
+            self.compact();
+        }
         self.next = self.spec.start_after(start);
         self.find_due();
+    }
+
+    /// Gives back the memory of keys that are gone: nothing else would, as keys come and go one by one.
+    fn compact(&mut self) {
+        let places = self.keys.compact();
+        for open in &mut self.panes {
+            // A key that is listed has an accumulator in the pane, so it has a place.
+            for place in open.keys.iter_mut().chain(&mut open.dirty) {
+                *place = places.get(*place as usize).copied().unwrap_or(u32::MAX);
+            }
+        }
     }
 
     fn find_due(&mut self) {
@@ -292,9 +300,11 @@ impl<K: Key, A: State> PaneState<K, A> {
         let (mut key, mut value) = std::mem::take(&mut changes.scratch);
         for (pane, place) in open {
             let span = pane_bytes(*pane);
-            for dirty in panes.get_mut(*place as usize).into_iter().flat_map(|open| open.dirty.drain(..)) {
+            let mut list = std::mem::take(&mut open_at(panes, *place).dirty);
+            for dirty in list.drain(..) {
                 let Some(entry) = keys.at_mut(dirty) else { continue };
-                let Some(cell) = entry.value.find_mut(*place).filter(|cell| cell.dirty) else { continue };
+                let Ok(at) = entry.value.find(*place, *pane, |place| pane_at(panes, place)) else { continue };
+                let Some(cell) = entry.value.at_mut(at).filter(|cell| cell.dirty) else { continue };
                 key.clear();
                 key.extend_from_slice(&span);
                 codec::encode_into(&entry.key, &mut key)?;
@@ -303,6 +313,7 @@ impl<K: Key, A: State> PaneState<K, A> {
                 changes.put(entry.group, table, &key, &value);
                 (cell.dirty, cell.persisted) = (false, true);
             }
+            open_at(panes, *place).dirty = list;
         }
         changes.scratch = (key, value);
         Ok(())
@@ -323,21 +334,39 @@ impl<K: Key, A: State> PaneState<K, A> {
         let (key, value) = (codec::decode::<K>(key)?, codec::decode::<A>(value)?);
         let place = self.open_pane(pane);
         let (key, entry) = self.keys.place_or_insert(hash_of(&key), group, &key, Cells::new);
-        match entry.value.find_mut(place) {
-            Some(cell) => cell.value = value,
-            None => {
-                self.accumulators += 1;
-                let cell = Cell { value, pane: place, dirty: false, persisted: true };
-                add_cell(&mut entry.value, &mut self.panes, key, cell);
-            }
+        let mut value = Some(value);
+        let new =
+            || Cell { value: value.take().expect("it is put in once"), pane: place, dirty: false, persisted: true };
+        let (cell, is_new) = cell_of(&mut entry.value, &mut self.panes, pane, place, key, new);
+        self.accumulators += usize::from(is_new);
+        if let Some(value) = value {
+            cell.value = value;
         }
         Ok(())
     }
 }
 
-fn add_cell<A>(cells: &mut Cells<A>, panes: &mut [OpenPane], key: u32, cell: Cell<A>) {
-    panes.get_mut(cell.pane as usize).expect("an open pane has a place").keys.push(key);
-    cells.insert(cell, |place| pane_at(panes, place));
+/// The accumulator of a key in a pane, and whether it is new. The key and the pane are named by their places too.
+#[inline]
+fn cell_of<'a, A>(
+    cells: &'a mut Cells<A>,
+    panes: &mut [OpenPane],
+    pane: Pane,
+    place: u32,
+    key: u32,
+    new: impl FnOnce() -> Cell<A>,
+) -> (&'a mut Cell<A>, bool) {
+    let found = cells.find(place, pane, |place| pane_at(panes, place));
+    if let Err(at) = found {
+        open_at(panes, place).keys.push(key);
+        cells.insert(at, new());
+    }
+    let (Ok(at) | Err(at)) = found;
+    (cells.at_mut(at).expect("it was found, or just put there"), found.is_err())
+}
+
+fn open_at(panes: &mut [OpenPane], place: u32) -> &mut OpenPane {
+    panes.get_mut(place as usize).expect("an open pane has a place")
 }
 
 fn pane_at(panes: &[OpenPane], place: u32) -> Pane {

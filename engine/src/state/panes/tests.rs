@@ -168,6 +168,30 @@ fn a_pane_made_and_left_within_an_epoch_is_not_written_and_an_unchanged_one_only
 }
 
 #[test]
+fn memory_of_keys_that_are_gone_is_given_back() {
+    let mut state = PaneState::<u32, u64>::new(spec());
+    let add_to = |state: &mut PaneState<u32, u64>, time: u64, key: u32| {
+        *state.upsert(spec().pane(at(time)), u64::from(key / 2), group(0), &key, || 0) += 1;
+    };
+    (0..5_000).for_each(|key| add_to(&mut state, 5, key));
+    [4_000, 17, 4_001].iter().for_each(|key| add_to(&mut state, 15, *key));
+    let full = state.bytes();
+    assert_eq!(state.fire_through(Some(at(20)), |_, _| true, add)[0].1.len(), 5_000);
+    assert!(state.bytes() * 10 < full, "{} of {full} bytes", state.bytes());
+    // The keys that are left are where they are looked for: by their hash, as changed, and as those of a pane.
+    [17, 4_001, 9_000].iter().for_each(|key| add_to(&mut state, 25, *key));
+    add_to(&mut state, 15, 4_000);
+    let mut changes = ChangelogWriter::new();
+    state.drain_changes(Table(0), &mut changes).unwrap();
+    assert_eq!(changes.len(), 6);
+    let mut fired = state.fire_through(None, |_, _| true, add);
+    fired.iter_mut().for_each(|(_, entries)| entries.sort_unstable());
+    let rows: Vec<_> = fired.into_iter().map(|(_, entries)| entries).collect();
+    assert_eq!(rows, [vec![(17, 2), (4_000, 2), (4_001, 2), (9_000, 1)], vec![(17, 1), (4_001, 1), (9_000, 1)]]);
+    assert!(state.is_empty());
+}
+
+#[test]
 fn windows_at_the_end_of_time_fire_each() {
     let mut state = PaneState::<u8, u64>::new(spec());
     state.upsert(spec().pane(EventTime::MAX), 0, group(0), &0, || 7);
