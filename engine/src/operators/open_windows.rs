@@ -8,10 +8,11 @@ use crate::vocabulary::{EventTime, Key, KeyGroup, State, Window};
 use crate::window::{PaneFinder, WindowSpec};
 
 /// Accumulators of open windows.
-#[expect(clippy::large_enum_variant, reason = "there is one a step and worker")]
 pub(super) enum OpenWindows<K, A> {
-    /// One a window and key.
-    Windows(WindowState<K, A>, WindowSpec),
+    /// One a window and key, of windows that do not overlap.
+    Apart(WindowState<K, A>, WindowSpec),
+    /// One a window and key, of windows that do.
+    Overlapping(PaneState<K, A>, PaneFinder),
     /// One a pane and key, merged when a window fires.
     Panes(PaneState<K, A>, PaneFinder, Merge<A>),
 }
@@ -22,9 +23,10 @@ type Fired<K, A> = Vec<(Window, Vec<(K, A)>)>;
 impl<K: Key, A: State> OpenWindows<K, A> {
     /// No accumulators, of overlapping windows in panes where there is a `merge`.
     pub(super) fn new(spec: WindowSpec, merge: Option<Merge<A>>) -> Self {
-        match merge.filter(|_| spec.overlap()) {
+        match merge {
+            _ if !spec.overlap() => Self::Apart(WindowState::new(), spec),
+            None => Self::Overlapping(PaneState::of_windows(spec), PaneFinder::new(spec)),
             Some(merge) => Self::Panes(PaneState::new(spec), PaneFinder::new(spec), merge),
-            None => Self::Windows(WindowState::new(), spec),
         }
     }
 
@@ -36,23 +38,25 @@ impl<K: Key, A: State> OpenWindows<K, A> {
         wanted: impl Fn(Window, KeyGroup) -> bool,
     ) -> Fired<K, A> {
         match (self, watermark) {
-            (Self::Windows(state, spec), Some(watermark)) => state.fire_through(watermark, spec.grace()),
-            (Self::Windows(state, _), None) => state.fire_all(),
+            (Self::Apart(state, spec), Some(watermark)) => state.fire_through(watermark, spec.grace()),
+            (Self::Apart(state, _), None) => state.fire_all(),
+            // There is one a window: nothing to be merged.
+            (Self::Overlapping(state, _), watermark) => state.fire_through(watermark, wanted, |_, _| ()),
             (Self::Panes(state, _, merge), watermark) => state.fire_through(watermark, wanted, &*merge),
         }
     }
 
     /// Takes in that the windows that end at or before `end` have been fired already before the crash.
     pub(super) fn skip_through(&mut self, end: EventTime) {
-        if let Self::Panes(state, ..) = self {
+        if let Self::Overlapping(state, ..) | Self::Panes(state, ..) = self {
             state.skip_through(end);
         }
     }
 
     pub(super) fn drain_changes(&mut self, table: Table, changes: &mut ChangelogWriter) -> Result<()> {
         match self {
-            Self::Windows(state, _) => state.drain_changes(table, changes),
-            Self::Panes(state, ..) => state.drain_changes(table, changes),
+            Self::Apart(state, _) => state.drain_changes(table, changes),
+            Self::Overlapping(state, ..) | Self::Panes(state, ..) => state.drain_changes(table, changes),
         }
     }
 
@@ -64,22 +68,22 @@ impl<K: Key, A: State> OpenWindows<K, A> {
         value: &[u8],
     ) -> Result<()> {
         match self {
-            Self::Windows(state, _) => state.restore(group, hash_of, key, value),
-            Self::Panes(state, ..) => state.restore(group, hash_of, key, value),
+            Self::Apart(state, _) => state.restore(group, hash_of, key, value),
+            Self::Overlapping(state, ..) | Self::Panes(state, ..) => state.restore(group, hash_of, key, value),
         }
     }
 
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::Windows(state, _) => state.len(),
-            Self::Panes(state, ..) => state.len(),
+            Self::Apart(state, _) => state.len(),
+            Self::Overlapping(state, ..) | Self::Panes(state, ..) => state.len(),
         }
     }
 
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Windows(state, _) => state.bytes(),
-            Self::Panes(state, ..) => state.bytes(),
+            Self::Apart(state, _) => state.bytes(),
+            Self::Overlapping(state, ..) | Self::Panes(state, ..) => state.bytes(),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! accumulators of open windows, and up to where windows have been closed.
 //!
 //! A record is added to each of its windows, or, where windows overlap and their accumulators can be merged, to one pane
-//! ([`Pane`](crate::window::Pane)). Both give the same results.
+//! ([`Pane`]). Both give the same results.
 
 use std::sync::Arc;
 
@@ -21,8 +21,8 @@ use crate::metrics as counters;
 use crate::state::changelog::{ChangelogWriter, Table};
 use crate::state::codec;
 use crate::vocabulary::{Epoch, Event, EventTime, Key, KeyGroup, Record, State, StepName, Window};
-use crate::window::WindowSpec;
 use crate::window::aggregate::Aggregate;
+use crate::window::{Pane, WindowSpec};
 
 /// Open windows.
 const WINDOWS: Table = Table(0);
@@ -109,9 +109,10 @@ pub(crate) fn window<'scope, K: Key, T: Record, A: State, V: Clone + 'static>(
     stream: Flowing<'scope, Keyed<K, T>>,
     step: WindowStep<A, T, V>,
 ) -> Result<WindowOutputs<'scope, K, T, V>> {
-    let WindowStep { name, spec, fold, routing } = step;
+    let WindowStep { name, spec, mut fold, routing } = step;
+    let open = OpenWindows::new(spec, fold.merge.take());
     let share = Share::new(context, &name, worker);
-    let logic: WindowLogic<K, T, A, V> = WindowLogic::restore(share, spec, fold, Share::restore)?;
+    let logic: WindowLogic<K, T, A, V> = WindowLogic::restore(share, spec, fold, open, Share::restore)?;
     Ok(stateful_by_key(context, &name, stream, &routing, logic))
 }
 
@@ -139,6 +140,11 @@ impl ClosedWindows {
     /// Whether a window takes no records any more, for a record that came when its split was at `watermark`.
     fn has(&self, window: Window, group: KeyGroup, watermark: EventTime) -> bool {
         self.spec.is_late(window, watermark) || window.end() <= self.restored(group)
+    }
+
+    /// The windows of a pane that still take such a record; `None` where there are none.
+    fn open_part(&self, pane: Pane, group: KeyGroup, watermark: EventTime) -> Option<Pane> {
+        self.spec.open_part(pane, watermark, self.restored(group))
     }
 
     /// Up to which end the last committed epoch had closed the windows of a key group.
@@ -174,14 +180,14 @@ impl ClosedWindows {
 }
 
 impl<K: Key, T: Record, A: State, V: Clone + 'static> WindowLogic<K, T, A, V> {
-    /// A logic whose stored entries `visit_all` visits.
+    /// A logic that keeps `open` windows, whose stored entries `visit_all` visits.
     fn restore(
         share: Share,
         spec: WindowSpec,
-        mut fold: Fold<A, T, V>,
+        fold: Fold<A, T, V>,
+        mut open: OpenWindows<K, A>,
         visit_all: impl FnOnce(&Share, &mut Visit<'_>) -> Result<()>,
     ) -> Result<Self> {
-        let mut open = OpenWindows::new(spec, fold.merge.take());
         let mut closed = ClosedWindows { spec, end: EventTime::MIN, moved: false, restored: Vec::new() };
         let mut scratch = Vec::new();
         visit_all(&share, &mut |group, table, key, value| {
@@ -205,7 +211,7 @@ impl<K: Key, T: Record, A: State, V: Clone + 'static> WindowLogic<K, T, A, V> {
         let group = share.group_of(hash);
         let empty = || (fold.empty)();
         match open {
-            OpenWindows::Windows(state, spec) => {
+            OpenWindows::Apart(state, spec) => {
                 let mut taken = false;
                 for window in spec.assign(event.at) {
                     if !closed.has(window, group, event.watermark) {
@@ -215,11 +221,13 @@ impl<K: Key, T: Record, A: State, V: Clone + 'static> WindowLogic<K, T, A, V> {
                 }
                 taken
             }
+            OpenWindows::Overlapping(state, finder) => {
+                let Some(pane) = closed.open_part(finder.pane(event.at), group, event.watermark) else { return false };
+                state.add_each(pane, hash, group, key, empty, |accumulator| (fold.add)(accumulator, &event.value));
+                true
+            }
             OpenWindows::Panes(state, finder, _) => {
-                let pane = finder.pane(event.at);
-                let Some(pane) = closed.spec.open_part(pane, event.watermark, closed.restored(group)) else {
-                    return false;
-                };
+                let Some(pane) = closed.open_part(finder.pane(event.at), group, event.watermark) else { return false };
                 (fold.add)(state.upsert(pane, hash, group, key, empty), &event.value);
                 true
             }

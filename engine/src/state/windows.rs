@@ -206,7 +206,7 @@ impl<K: Key, A: State> WindowState<K, A> {
     }
 }
 
-fn window_bytes(window: Window) -> [u8; 16] {
+pub(super) fn window_bytes(window: Window) -> [u8; 16] {
     let both = (u128::from(window.end().as_millis()) << 64) | u128::from(window.start().as_millis());
     both.to_be_bytes()
 }
@@ -219,6 +219,12 @@ fn encode_key<K: Key>(window: Window, key: &K, out: &mut Vec<u8>) -> Result<()> 
 }
 
 fn decode_key<K: Key>(bytes: &[u8]) -> Result<(Window, K)> {
+    let (window, key) = split_window(bytes)?;
+    Ok((window, codec::decode(key)?))
+}
+
+/// The window of a stored key, and the rest of it.
+pub(super) fn split_window(bytes: &[u8]) -> Result<(Window, &[u8])> {
     let (span, key) = bytes.split_first_chunk::<16>().ok_or_else(|| {
         Error::state(format!("could not read a window: {} bytes where its bounds alone take 16", bytes.len()))
     })?;
@@ -227,7 +233,7 @@ fn decode_key<K: Key>(bytes: &[u8]) -> Result<(Window, K)> {
     if window_bytes(window) != *span {
         return Err(Error::state("could not read a window: it ends before it starts, or after the end of time"));
     }
-    Ok((window, codec::decode(key)?))
+    Ok((window, key))
 }
 
 #[cfg(test)]

@@ -28,6 +28,13 @@ impl Pane {
         self.last
     }
 
+    /// Its windows, each as a pane with no other.
+    pub fn windows(self, spec: &WindowSpec) -> impl Iterator<Item = Self> + use<> {
+        let spec = *spec;
+        let starts = std::iter::successors(Some(self.first), move |start| Some(spec.start_after(*start)));
+        starts.take_while(move |start| *start <= self.last).map(|start| Self { last: start, first: start })
+    }
+
     /// Whether its records count in the window that begins at `start`.
     #[inline]
     #[must_use]
@@ -159,11 +166,7 @@ mod tests {
     }
 
     fn starts(spec: &WindowSpec, pane: Pane) -> Vec<EventTime> {
-        let mut starts = vec![pane.first()];
-        while let Some(last) = starts.last().filter(|last| **last < pane.last()) {
-            starts.push(spec.start_after(*last));
-        }
-        starts
+        pane.windows(spec).map(Pane::first).collect()
     }
 
     proptest! {

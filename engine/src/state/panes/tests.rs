@@ -3,8 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::state::changelog::ChangelogReader;
-use crate::vocabulary::millis;
+use crate::state::changelog::{ChangelogReader, ChangelogWriter, Table};
+use crate::vocabulary::{Window, millis};
 use crate::window::sliding;
 
 const GROUPS: u8 = 4;
