@@ -7,8 +7,8 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use shardflow::window::aggregate::{count, sum};
 use shardflow::{
-    EventTime, Flow, Job, JobArgs, KeyContext, KeyedLogic, KeyedStream, Lag, Stream, WindowResult, millis, minutes,
-    seconds, sliding, tumbling,
+    EventTime, Flow, Job, JobArgs, KeyContext, KeyedLogic, KeyedStream, Lag, RunningResult, Stream, WindowResult,
+    millis, minutes, seconds, sliding, tumbling,
 };
 
 use super::clock::Clock;
@@ -44,8 +44,15 @@ fn overlapping<K: MadeKey>(used: KeyedStream<'_, K, Use<K>>) -> Totals<'_, K> {
 }
 
 /// How often a key has been met, after each of its records.
-fn running(used: KeyedStream<'_, u64, Use<u64>>) -> Stream<'_, Counted> {
-    used.process("counts", Counting)
+fn running(used: KeyedStream<'_, u64, Use<u64>>) -> Stream<'_, RunningResult<u64, u64>> {
+    used.running().count("counts")
+}
+
+impl Tallied for RunningResult<u64, u64> {
+    #[inline]
+    fn add_to(&self, tally: &mut Tally) {
+        tally.running(self.key, self.value);
+    }
 }
 
 /// A key's running count.
@@ -59,20 +66,6 @@ impl Tallied for Counted {
     #[inline]
     fn add_to(&self, tally: &mut Tally) {
         tally.running(self.key, self.count);
-    }
-}
-
-struct Counting;
-
-impl KeyedLogic<u64, Use<u64>> for Counting {
-    type State = u64;
-    type Out = Counted;
-
-    fn on_record(&self, _used: Use<u64>, key: &mut KeyContext<'_, u64, u64, Counted>) {
-        let count = key.get_or_insert_with(|| 0);
-        *count += 1;
-        let count = *count;
-        key.emit(Counted { key: *key.key(), count });
     }
 }
 

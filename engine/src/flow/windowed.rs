@@ -1,7 +1,6 @@
 //! Records in windows: what they are folded into, and what becomes of those that come too late.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::{Inner, Stream};
 use serde::Serialize;
@@ -52,31 +51,28 @@ pub struct OnTime<'scope, K, T> {
 impl<'scope, K: Key, T: Record> OnTime<'scope, K, T> {
     /// Folds the records of each key and window, in the order in which their split delivered them. The result comes
     /// once, when event time has passed the window's end plus grace.
+    ///
+    /// A record is added to each of its windows. Where windows overlap, [`aggregate`](Self::aggregate) adds it only once.
     pub fn fold<A: State>(
         self,
         name: &str,
         empty: impl Fn() -> A + Send + Sync + 'static,
         add: impl Fn(&mut A, &T) + Send + Sync + 'static,
     ) -> Stream<'scope, WindowResult<K, A>> {
-        self.build(
-            name,
-            Fold { empty: Box::new(empty), add: Box::new(add), finish: Box::new(|accumulator| accumulator) },
-        )
+        self.build(name, Fold::<A, T, A>::plain(empty, add))
     }
 
     /// Folds by a built-in or a user's [`Aggregate`].
+    ///
+    /// Where windows overlap, a record is added once, to what it shares with the records that count in the same windows
+    /// (its pane), and a window is [merged](Aggregate::merge) of its panes when it closes, in the order of time. So it
+    /// makes no difference to the work how often windows begin, but the records of a window are taken pane by pane, and only
+    /// within one in the order in which their split delivered them.
     pub fn aggregate<G: Aggregate<T>>(self, name: &str, aggregate: G) -> Stream<'scope, WindowResult<K, G::Out>>
     where
         G::Out: Clone + 'static,
     {
-        let aggregate = Arc::new(aggregate);
-        let (empty, add, finish) = (Arc::clone(&aggregate), Arc::clone(&aggregate), aggregate);
-        let fold = Fold {
-            empty: Box::new(move || empty.empty()),
-            add: Box::new(move |accumulator, record: &T| add.add(accumulator, record)),
-            finish: Box::new(move |accumulator| finish.finish(accumulator)),
-        };
-        self.build(name, fold)
+        self.build(name, Fold::of(aggregate))
     }
 
     /// Counts.
@@ -136,7 +132,7 @@ impl<'scope, K: Key, T: Record> OnTime<'scope, K, T> {
     ) -> Stream<'scope, WindowResult<K, V>> {
         let Self { windowed: Windowed { inner, stream, routing, spec }, take_late } = self;
         // Other windows are another step: old and new ones side by side would charge one time twice.
-        let kind = spec.as_ref().map_or_else(|_| "windows".to_owned(), ToString::to_string);
+        let kind = spec.as_ref().map_or_else(|_| "windows".to_owned(), |spec| fold.kind(spec));
         let step = inner.register(name, &kind);
         let built = spec.and_then(|spec| {
             let window = WindowStep { name: step.clone(), spec, fold, routing };

@@ -22,6 +22,7 @@ pub(crate) mod hub;
 mod key_by;
 pub(crate) mod memory;
 mod open_split;
+mod open_windows;
 mod process;
 mod running;
 mod share;

@@ -12,7 +12,7 @@ use crate::state::changelog::{ChangelogWriter, Table};
 use crate::vocabulary::{KeyGroup, StepName};
 
 /// Takes one stored entry: key group, table, key, value.
-type Visit<'a> = dyn FnMut(KeyGroup, Table, &[u8], &[u8]) -> Result<()> + 'a;
+pub(super) type Visit<'a> = dyn FnMut(KeyGroup, Table, &[u8], &[u8]) -> Result<()> + 'a;
 
 /// What a keyed step is on one worker.
 pub(super) struct Share {
@@ -33,6 +33,11 @@ impl Share {
             metrics: StateMetrics::register(name, worker),
             changed: SnapshotMetrics::register().keys,
         }
+    }
+
+    /// The step's name.
+    pub(super) fn name(&self) -> &StepName {
+        &self.name
     }
 
     /// The worker's number, as changelogs name it.

@@ -8,7 +8,8 @@
 //! | map | key | for |
 //! |---|---|---|
 //! | [`KeyedState`] | a key | process logic |
-//! | [`WindowState`] | a window and a key | windowed aggregates |
+//! | [`WindowState`] | a window and a key | windows that do not overlap, and folds |
+//! | [`PaneState`] | a pane and a key | aggregates of overlapping windows |
 //! | [`Timers`] | an event time and a key | process logic that wants to be called again |
 //! | [`SeenIds`] | a 128-bit fingerprint | dedupe with a rolling horizon |
 //!
@@ -17,8 +18,10 @@
 
 pub mod changelog;
 pub mod codec;
+mod deleted;
 pub mod frame;
 pub mod keyed;
+mod panes;
 pub mod seen;
 mod slots;
 mod timers;
@@ -26,6 +29,7 @@ mod windows;
 
 pub use changelog::{Change, ChangelogReader, ChangelogWriter, Table};
 pub use keyed::{Base, KeyedState, Place, Wanted};
+pub use panes::PaneState;
 pub use seen::{Seen, SeenIds};
 pub use timers::Timers;
 pub use windows::WindowState;

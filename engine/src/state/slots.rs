@@ -62,13 +62,7 @@ impl<K: Eq + Hash, V> Slots<K, V> {
     where
         K: Clone,
     {
-        let hash = remix(hash);
-        let place = match self.place(hash, key) {
-            Some(place) => place,
-            None => {
-                self.insert(hash, Entry { group, key: key.clone(), value: default(), dirty: false, persisted: false })
-            }
-        };
+        let place = self.find_or_insert(hash, group, key, default);
         let Self { slots, dirty, .. } = self;
         let entry = slots.get_mut(place as usize).and_then(|slot| slot.entry.as_mut());
         let entry = entry.expect("the index names only slots that hold an entry");
@@ -89,6 +83,81 @@ impl<K: Eq + Hash, V> Slots<K, V> {
             }
             None => _ = self.insert(hash, Entry { group, key, value, dirty: false, persisted: true }),
         }
+    }
+
+    /// The entry of `key` with its place, made by `default` where there is none. It is not marked as changed.
+    pub(super) fn place_or_insert(
+        &mut self,
+        hash: u64,
+        group: KeyGroup,
+        key: &K,
+        default: impl FnOnce() -> V,
+    ) -> (u32, &mut Entry<K, V>)
+    where
+        K: Clone,
+    {
+        let place = self.find_or_insert(hash, group, key, default);
+        (place, self.at_mut(place).expect("the index names only slots that hold an entry"))
+    }
+
+    fn find_or_insert(&mut self, hash: u64, group: KeyGroup, key: &K, default: impl FnOnce() -> V) -> u32
+    where
+        K: Clone,
+    {
+        let hash = remix(hash);
+        match self.place(hash, key) {
+            Some(place) => place,
+            None => {
+                self.insert(hash, Entry { group, key: key.clone(), value: default(), dirty: false, persisted: false })
+            }
+        }
+    }
+
+    /// The entry at a place.
+    pub(super) fn at_mut(&mut self, place: u32) -> Option<&mut Entry<K, V>> {
+        self.slots.get_mut(place as usize)?.entry.as_mut()
+    }
+
+    /// How many places there are, empty ones too.
+    pub(super) fn places(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// Removes the entry at a place.
+    pub(super) fn remove_at(&mut self, place: u32) -> Option<Entry<K, V>> {
+        let slot = self.slots.get_mut(place as usize)?;
+        let entry = slot.entry.take()?;
+        self.index.find_entry(slot.hash, |&other| other == place).ok()?.remove();
+        self.free.push(place);
+        Some(entry)
+    }
+
+    /// Whether most places are empty, and there are many.
+    pub(super) fn is_sparse(&self) -> bool {
+        self.slots.len() > 1_024 && self.slots.len() / 4 > self.len()
+    }
+
+    /// Moves the entries together and gives back the memory of empty places. Gives the new place of each old one; those of
+    /// empty ones mean nothing.
+    pub(super) fn compact(&mut self) -> Vec<u32> {
+        let mut slots = Vec::with_capacity(self.len());
+        let mut place = |slot: Slot<K, V>| {
+            let place = slots.len() as u32;
+            if slot.entry.is_some() {
+                slots.push(slot);
+            }
+            place
+        };
+        let places: Vec<u32> = std::mem::take(&mut self.slots).into_iter().map(&mut place).collect();
+        let dirty = self.dirty.iter().filter_map(|place| places.get(*place as usize)).copied();
+        let mut compact = Self { dirty: dirty.collect(), ..Self::default() };
+        compact.index.reserve(slots.len(), |_| 0);
+        for (place, slot) in slots.iter().enumerate() {
+            compact.index.insert_unique(slot.hash, place as u32, |_| 0);
+        }
+        compact.slots = slots;
+        *self = compact;
+        places
     }
 
     fn insert(&mut self, hash: u64, entry: Entry<K, V>) -> u32 {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::changelog::{ChangelogWriter, Table};
 use super::codec;
+use super::deleted::Deleted;
 use super::slots::Slots;
 use crate::error::{Error, Result};
 use crate::vocabulary::{EventTime, Key, KeyGroup, State, Window};
@@ -35,15 +36,6 @@ pub struct WindowState<K, A> {
     // Consecutive records mostly hit the same window.
     last: Option<(Window, usize)>,
     deleted: Deleted,
-}
-
-/// Fired entries that the snapshot still holds, encoded at once, because their keys leave with the result.
-#[derive(Debug, Default)]
-struct Deleted {
-    bytes: Vec<u8>,
-    ends: Vec<(KeyGroup, usize)>,
-    // A key that was written once could not be encoded again; the next drain reports it.
-    fault: Option<Error>,
 }
 
 impl<K: Key, A: State> Default for WindowState<K, A> {
@@ -97,7 +89,7 @@ impl<K: Key, A: State> WindowState<K, A> {
         let place = *self.open.get(&window)?;
         let entry = self.tables.get_mut(place)?.remove(hash, key)?;
         if entry.persisted {
-            self.deleted.push(entry.group, window, &entry.key);
+            self.deleted.push(entry.group, &window_bytes(window), &entry.key);
         }
         if self.tables.get(place).is_some_and(|table| table.len() == 0) {
             self.open.remove(&window);
@@ -132,7 +124,7 @@ impl<K: Key, A: State> WindowState<K, A> {
         let mut entries = Vec::with_capacity(table.len());
         entries.extend(table.drain_all().map(|entry| {
             if entry.persisted {
-                deleted.push(entry.group, window, &entry.key);
+                deleted.push(entry.group, &window_bytes(window), &entry.key);
             }
             (entry.key, entry.value)
         }));
@@ -214,30 +206,7 @@ impl<K: Key, A: State> WindowState<K, A> {
     }
 }
 
-impl Deleted {
-    fn push<K: Key>(&mut self, group: KeyGroup, window: Window, key: &K) {
-        self.bytes.extend_from_slice(&window_bytes(window));
-        if let Err(fault) = codec::encode_into(key, &mut self.bytes) {
-            self.fault = Some(fault);
-        }
-        self.ends.push((group, self.bytes.len()));
-    }
-
-    fn drain(&mut self, table: Table, changes: &mut ChangelogWriter) -> Result<()> {
-        if let Some(fault) = self.fault.take() {
-            return Err(fault);
-        }
-        let mut start = 0;
-        for (group, end) in self.ends.drain(..) {
-            changes.delete(group, table, self.bytes.get(start..end).unwrap_or_default());
-            start = end;
-        }
-        self.bytes.clear();
-        Ok(())
-    }
-}
-
-fn window_bytes(window: Window) -> [u8; 16] {
+pub(super) fn window_bytes(window: Window) -> [u8; 16] {
     let both = (u128::from(window.end().as_millis()) << 64) | u128::from(window.start().as_millis());
     both.to_be_bytes()
 }
@@ -250,6 +219,12 @@ fn encode_key<K: Key>(window: Window, key: &K, out: &mut Vec<u8>) -> Result<()> 
 }
 
 fn decode_key<K: Key>(bytes: &[u8]) -> Result<(Window, K)> {
+    let (window, key) = split_window(bytes)?;
+    Ok((window, codec::decode(key)?))
+}
+
+/// The window of a stored key, and the rest of it.
+pub(super) fn split_window(bytes: &[u8]) -> Result<(Window, &[u8])> {
     let (span, key) = bytes.split_first_chunk::<16>().ok_or_else(|| {
         Error::state(format!("could not read a window: {} bytes where its bounds alone take 16", bytes.len()))
     })?;
@@ -258,7 +233,7 @@ fn decode_key<K: Key>(bytes: &[u8]) -> Result<(Window, K)> {
     if window_bytes(window) != *span {
         return Err(Error::state("could not read a window: it ends before it starts, or after the end of time"));
     }
-    Ok((window, codec::decode(key)?))
+    Ok((window, key))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::WindowSpec;
 use crate::vocabulary::{EventTime, Window};
 
 /// The last event time that a half-open window can hold.
-const LAST: u64 = EventTime::MAX.as_millis() - 1;
+pub(super) const LAST: u64 = EventTime::MAX.as_millis() - 1;
 
 impl WindowSpec {
     /// The windows that contain `at`, earliest first: one for tumbling windows, `size` / `slide` of them (rounded up or
@@ -25,13 +25,15 @@ impl WindowSpec {
     pub fn assign(&self, at: EventTime) -> Windows {
         let at = at.as_millis().min(LAST);
         let last = at - at % self.slide_ms;
-        let first = if self.slide_ms == self.size_ms {
-            last
-        } else {
-            // The least multiple of the slide that is greater than `at - size`, or 0 where that is before 1970.
-            at.checked_sub(self.size_ms).map_or(0, |before| before - before % self.slide_ms + self.slide_ms)
-        };
+        let first = if self.slide_ms == self.size_ms { last } else { self.first_start(at) };
         Windows { next: first, last, slide: self.slide_ms, size: self.size_ms }
+    }
+
+    /// When the first window begins that ends after `at`: the least multiple of the slide that is greater than
+    /// `at - size`, or 0 where that is before 1970.
+    #[inline]
+    pub(super) fn first_start(&self, at: u64) -> u64 {
+        at.checked_sub(self.size_ms).map_or(0, |before| before - before % self.slide_ms + self.slide_ms)
     }
 
     /// When a window closes: its end plus grace. Saturates at [`EventTime::MAX`], the watermark of a source that has

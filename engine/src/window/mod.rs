@@ -23,8 +23,10 @@
 
 pub mod aggregate;
 mod assign;
+mod pane;
 mod spec;
 
 pub use aggregate::Aggregate;
 pub use assign::Windows;
+pub use pane::{Pane, PaneFinder};
 pub use spec::{Sliding, Tumbling, WindowSpec, Windowing, sliding, tumbling};

@@ -1,17 +1,19 @@
 //! Every built-in aggregate, and a user's own, against the same computed by hand over all records of a key and window.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use shardflow::testing::{Collected, Feed};
 use shardflow::window::aggregate::{Aggregate, count, distinct, max, mean, min, sum, sum_f64, sum_i64};
-use shardflow::{Record, Stream, WindowResult, json, millis, tumbling};
+use shardflow::{Record, Stream, WindowResult, json, millis, sliding};
 use tempfile::tempdir;
 
 use crate::support::{Reading, job, lag, push, reading, run, sorted};
 
-const WINDOW: u64 = 50;
+/// Sizes and slides of the windows. The last divides unevenly.
+const WINDOWS: [(u64, u64); 3] = [(50, 50), (50, 10), (50, 15)];
 
 fn records() -> Vec<Reading> {
     let mut random = StdRng::seed_from_u64(9);
@@ -23,10 +25,13 @@ fn records() -> Vec<Reading> {
 }
 
 /// The windows of all records: nothing is late with this lag.
-fn windows() -> BTreeMap<(String, u64), Vec<Reading>> {
+fn windows(size: u64, slide: u64) -> BTreeMap<(String, u64), Vec<Reading>> {
     let mut windows = BTreeMap::<_, Vec<_>>::new();
     for record in records() {
-        windows.entry((record.key.clone(), record.at / WINDOW * WINDOW)).or_default().push(record);
+        let starts = (0..=record.at).step_by(slide as usize).filter(|start| record.at < start + size);
+        for start in starts {
+            windows.entry((record.key.clone(), start)).or_default().push(record.clone());
+        }
     }
     windows
 }
@@ -39,24 +44,29 @@ fn check<V: Record + PartialEq + std::fmt::Debug>(
     + 'static,
     naive: impl Fn(&[Reading]) -> V,
 ) {
-    let feed = Feed::new();
-    push(&feed, "s", &records());
-    feed.close();
-    let results = Collected::new();
-    let sink = results.clone();
-    let state = tempdir().unwrap();
-    run(job("aggregates", state.path(), 3), move |flow| {
-        let (readings, _rejected) = flow.source("readings", feed.clone()).decode(json::<Reading>());
-        let keyed = readings.event_time(Reading::time, lag(10)).key_by(|reading| reading.key.clone());
-        step(keyed.window(tumbling(millis(WINDOW)).grace(millis(0))).discard_late())
-            .map(|result| (result.key, result.window.start().as_millis(), result.value))
-            .sink("results", sink.clone());
-    })
-    .unwrap();
-    let found: BTreeMap<_, _> = results.values().into_iter().map(|(key, start, value)| ((key, start), value)).collect();
-    assert_eq!(found.len(), results.values().len(), "a window came twice");
-    let expected: BTreeMap<_, _> = windows().into_iter().map(|(at, records)| (at, naive(&records))).collect();
-    assert_eq!(found, expected);
+    let step = Arc::new(step);
+    for (size, slide) in WINDOWS {
+        let feed = Feed::new();
+        push(&feed, "s", &records());
+        feed.close();
+        let results = Collected::new();
+        let (sink, step) = (results.clone(), Arc::clone(&step));
+        let state = tempdir().unwrap();
+        run(job("aggregates", state.path(), 3), move |flow| {
+            let (readings, _rejected) = flow.source("readings", feed.clone()).decode(json::<Reading>());
+            let keyed = readings.event_time(Reading::time, lag(10)).key_by(|reading| reading.key.clone());
+            step(keyed.window(sliding(millis(size), millis(slide)).grace(millis(0))).discard_late())
+                .map(|result| (result.key, result.window.start().as_millis(), result.value))
+                .sink("results", sink.clone());
+        })
+        .unwrap();
+        let rows = results.values();
+        let found: BTreeMap<_, _> = rows.iter().map(|(key, start, value)| ((key.clone(), *start), value)).collect();
+        assert_eq!(found.len(), rows.len(), "a window came twice");
+        let expected: BTreeMap<_, _> =
+            windows(size, slide).into_iter().map(|(at, records)| (at, naive(&records))).collect();
+        assert_eq!(found, expected.iter().map(|(at, value)| (at.clone(), value)).collect(), "{size} every {slide}");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod grace;
 mod idle;
 mod metrics;
 mod operators;
+mod panes;
 mod panics;
 mod process;
 mod random;

@@ -34,9 +34,10 @@ fn results_depend_neither_on_workers_nor_on_how_records_fall_into_epochs() {
         let inputs = random_inputs(&mut random, &shape, splits, records);
         let expected = expected(&inputs, &shape);
         (late, rows) = (late + expected.late.len(), rows + expected.rows.len());
-        for workers in [1, random.random_range(2..5)] {
+        let many = random.random_range(2..5);
+        for (workers, aggregated) in [(1, false), (many, false), (many, true)] {
             let pace = Pace::stopped();
-            let billing = Billing::new(shape, &pace);
+            let billing = Billing::new(shape, &pace).aggregated(aggregated);
             billing.push(&inputs);
             billing.source.feed.close();
             let state = tempdir().unwrap();
@@ -47,7 +48,7 @@ fn results_depend_neither_on_workers_nor_on_how_records_fall_into_epochs() {
             assert_eq!(
                 billing.outcome(),
                 expected,
-                "seed {seed}, {workers} workers, {each} batches an epoch, {shape:?}"
+                "seed {seed}, {workers} workers, {each} batches an epoch, aggregated: {aggregated}, {shape:?}"
             );
         }
     }

@@ -41,12 +41,21 @@ fn interrupted(random: &mut StdRng, billing: &Billing, state: &std::path::Path) 
 
 #[test]
 fn a_job_that_is_interrupted_many_times_gives_the_results_of_one_run() {
+    interrupt_many_times(false, |shape| shape);
+}
+
+#[test]
+fn a_job_with_overlapping_windows_in_panes_that_is_interrupted_many_times_gives_the_results_of_one_run() {
+    interrupt_many_times(true, |shape| Shape { slide: shape.slide.min(shape.size / 2), ..shape });
+}
+
+fn interrupt_many_times(aggregated: bool, reshape: impl Fn(Shape) -> Shape) {
     let (mut stops, mut failures) = (0, 0);
     for seed in SEED..SEED + CASES {
         let mut random = StdRng::seed_from_u64(seed);
-        let shape = random_shape(&mut random);
+        let shape = reshape(random_shape(&mut random));
         let inputs = random_inputs(&mut random, &shape, 3, 400);
-        let billing = Billing::new(shape, &Pace::stopped());
+        let billing = Billing::new(shape, &Pace::stopped()).aggregated(aggregated);
         billing.push(&inputs);
         billing.source.feed.close();
         let state = tempdir().unwrap();

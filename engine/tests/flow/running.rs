@@ -24,7 +24,12 @@ fn paced(records: impl Iterator<Item = String>) -> Paced {
 }
 
 /// Runs until the input ends, or until so many commits, each of which lets so many further batches be read.
-fn part(job: Job, source: &Paced, (commits, each): (u64, u64), program: impl Fn(&Flow<'_>) + Send + Sync + 'static) -> Summary {
+fn part(
+    job: Job,
+    source: &Paced,
+    (commits, each): (u64, u64),
+    program: impl Fn(&Flow<'_>) + Send + Sync + 'static,
+) -> Summary {
     let (pace, stopper) = (std::sync::Arc::clone(&source.pace), job.stopper());
     let hook = move |done| {
         pace.grant(each);

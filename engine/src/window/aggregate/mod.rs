@@ -34,7 +34,8 @@ use crate::vocabulary::State;
 /// A computation over the records of a window: an accumulator that takes records and gives a result.
 ///
 /// `merge` must be associative and agree with `add`: adding some records to one accumulator and the rest to another and
-/// merging the two is the same as adding all of them to one.
+/// merging the two is the same as adding all of them to one. Overlapping windows rely on it: each keeps no accumulator of
+/// its own, but is merged of those of shorter spans, in the order of time.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not aggregate `{In}`",
     label = "not an aggregate of `{In}`",

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use shardflow::testing::Feed;
-use shardflow::{Flow, Rejected, json, millis, sliding};
+use shardflow::window::aggregate::{count, sum};
+use shardflow::{Flow, Rejected, WindowResult, json, millis, sliding};
 
 use super::reference::Expected;
 use super::sink::Probe;
@@ -32,6 +33,8 @@ pub(crate) struct Shape {
 #[derive(Clone)]
 pub(crate) struct Billing {
     pub(crate) shape: Shape,
+    /// Whether the totals are an aggregate of the library instead of a fold.
+    pub(crate) aggregated: bool,
     pub(crate) source: Paced,
     pub(crate) rows: Probe<Row>,
     pub(crate) late: Probe<Reading>,
@@ -42,7 +45,12 @@ impl Billing {
     /// On an empty feed that is read at `pace`.
     pub(crate) fn new(shape: Shape, pace: &Arc<Pace>) -> Self {
         let source = Paced { feed: Feed::new(), pace: Arc::clone(pace) };
-        Self { shape, source, rows: Probe::new(), late: Probe::new(), rejected: Probe::new() }
+        Self { shape, aggregated: false, source, rows: Probe::new(), late: Probe::new(), rejected: Probe::new() }
+    }
+
+    /// The same, with the totals by an aggregate.
+    pub(crate) fn aggregated(self, aggregated: bool) -> Self {
+        Self { aggregated, ..self }
     }
 
     pub(crate) fn push(&self, inputs: &Inputs) {
@@ -60,19 +68,23 @@ impl Billing {
         let Shape { lag: bound, horizon, size, slide, grace } = self.shape;
         let (readings, rejected) = flow.source("readings", self.source.clone()).decode(json::<Reading>());
         rejected.sink("rejected", self.rejected.clone());
-        readings
+        let on_time = readings
             .event_time(Reading::time, lag(bound))
             .key_by(|reading| reading.key.clone())
             .dedupe("seen", |reading| reading.id, millis(horizon))
             .window(sliding(millis(size), millis(slide)).grace(millis(grace)))
-            .late_to("late", self.late.clone())
-            .fold(
-                "totals",
-                || (0, 0),
-                |total: &mut (u64, u64), reading| {
-                    *total = (total.0 + 1, total.1 + reading.value);
-                },
-            )
+            .late_to("late", self.late.clone());
+        let totals = if self.aggregated {
+            on_time.aggregate("totals", (count(), sum(|reading: &Reading| reading.value))).map(|result| WindowResult {
+                key: result.key,
+                window: result.window,
+                value: (result.value.0, result.value.1 as u64),
+            })
+        } else {
+            let add = |total: &mut (u64, u64), reading: &Reading| *total = (total.0 + 1, total.1 + reading.value);
+            on_time.fold("totals", || (0, 0), add)
+        };
+        totals
             .map(|result| {
                 let (start, end) = (result.window.start().as_millis(), result.window.end().as_millis());
                 (result.key, start, end, result.value.0, result.value.1)
