@@ -83,8 +83,11 @@ def measure(arguments: argparse.Namespace) -> None:
         entries += bench.metering()
     if arguments.only != "metering":
         entries += bench.running()
-    results.store(arguments.out, entries)
     print(results.table(entries))
+    if arguments.set or arguments.jvm_args or arguments.mini_batch:
+        print("all rows agree; figures are not kept, as settings were tried")
+        return
+    results.store(arguments.out, entries)
     print(f"all rows agree; figures are in {arguments.out}")
 
 
