@@ -101,9 +101,11 @@ impl<K: Key, T: Record> EpochLogic for DedupeLogic<K, T> {
             fingerprints.clear();
             for keyed in records.as_slice().iter().take(LOOK_AHEAD) {
                 let group = self.share.group_of(keyed.hash);
-                let fingerprint = self.fingerprint(keyed)?;
-                self.seen.prefetch(group, fingerprint);
-                fingerprints.push((group, fingerprint));
+                fingerprints.push((group, self.fingerprint(keyed)?));
+            }
+            // In a loop of their own: hashing in between would leave room for two or three of them at a time.
+            for (group, fingerprint) in &fingerprints {
+                self.seen.prefetch(*group, *fingerprint);
             }
             for ((group, fingerprint), keyed) in fingerprints.iter().zip(records.by_ref()) {
                 let Event { at, watermark, .. } = keyed.event;

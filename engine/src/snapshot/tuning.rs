@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 /// Sizes of the store. The defaults suit a job whose whole process should stay under 400 MB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tuning {
-    /// Bytes of one write buffer; there are two. 16 MiB by default: a buffer is written out about once a second under full load.
+    /// Bytes of one write buffer; there are two. 8 MiB by default: a buffer is written out a few times a second under full load.
     pub write_buffer: usize,
     /// Changelogs are not folded before they have so many bytes. 8 MiB by default: smaller folds would write a key too often.
     pub fold_least: u64,
@@ -15,7 +15,7 @@ pub struct Tuning {
     pub fold_most: u64,
     /// They are folded at the latest after so many epochs. 256 by default: a start reads a record of each.
     pub fold_epochs: u64,
-    /// Bytes of changelogs that are merged at once, 16 MiB by default: the memory that a fold takes.
+    /// Bytes of changelogs that are merged at once, 8 MiB by default: the memory that a fold takes.
     pub fold_slice: u64,
 }
 
@@ -26,11 +26,11 @@ impl Default for Tuning {
     fn default() -> Self {
         const MIB: u64 = 1 << 20;
         Self {
-            write_buffer: 16 << 20,
+            write_buffer: 8 << 20,
             fold_least: 8 * MIB,
             fold_most: 64 * MIB,
             fold_epochs: 256,
-            fold_slice: 16 * MIB,
+            fold_slice: 8 * MIB,
         }
     }
 }
