@@ -253,7 +253,12 @@ impl JobContext {
 
     /// Whether the sources may read on.
     pub(crate) fn may_emit(&self) -> bool {
-        self.clock.may_emit() && self.flight.has_room() && !self.memory.is_pressing() && !self.failed()
+        self.clock.may_emit() && self.flight.has_room() && !self.is_behind() && !self.failed()
+    }
+
+    /// Whether the store, or state that has to leave memory for it, is behind the records.
+    fn is_behind(&self) -> bool {
+        self.memory.is_pressing() || self.running.as_ref().is_some_and(|running| running.store.is_behind())
     }
 
     /// This process's steady clock. The one place where operators take the time from.
@@ -284,6 +289,8 @@ pub(crate) struct Progress {
 #[derive(Debug)]
 pub(crate) struct Flight {
     records: AtomicI64,
+    /// What they take up themselves, without what they own on the heap.
+    sizes: AtomicI64,
     read_records: AtomicI64,
     read_bytes: AtomicI64,
     limit_bytes: i64,
@@ -293,6 +300,7 @@ impl Flight {
     fn new(limit_bytes: u64) -> Self {
         Self {
             records: AtomicI64::new(0),
+            sizes: AtomicI64::new(0),
             read_records: AtomicI64::new(0),
             read_bytes: AtomicI64::new(0),
             limit_bytes: i64::try_from(limit_bytes).unwrap_or(i64::MAX),
@@ -305,21 +313,24 @@ impl Flight {
         self.read_bytes.fetch_add(bytes as i64, Ordering::Relaxed);
     }
 
-    /// Records were sent towards a keyed step.
-    pub(crate) fn sent(&self, records: usize) {
+    /// Records of type `T` were sent towards a keyed step.
+    pub(crate) fn sent<T>(&self, records: usize) {
         self.records.fetch_add(records as i64, Ordering::Relaxed);
+        self.sizes.fetch_add(records.saturating_mul(size_of::<T>()) as i64, Ordering::Relaxed);
     }
 
-    /// A keyed step is done with records.
-    pub(crate) fn arrived(&self, records: usize) {
+    /// A keyed step is done with records of type `T`.
+    pub(crate) fn arrived<T>(&self, records: usize) {
         self.records.fetch_sub(records as i64, Ordering::Relaxed);
+        self.sizes.fetch_sub(records.saturating_mul(size_of::<T>()) as i64, Ordering::Relaxed);
     }
 
-    /// The estimated size of what is on its way, in bytes.
+    /// The estimated size of what is on its way, in bytes: as it was read, or as it lies in memory, whichever is more.
     pub(crate) fn bytes(&self) -> i64 {
         let records = self.read_records.load(Ordering::Relaxed).max(1);
         let average = self.read_bytes.load(Ordering::Relaxed) / records;
-        self.records.load(Ordering::Relaxed).saturating_mul(average.max(1))
+        let as_read = self.records.load(Ordering::Relaxed).saturating_mul(average.max(1));
+        as_read.max(self.sizes.load(Ordering::Relaxed))
     }
 
     fn has_room(&self) -> bool {

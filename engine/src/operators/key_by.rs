@@ -48,7 +48,7 @@ pub(crate) fn key_by<'scope, K: Key, T: 'static>(
     let routing = Routing::Pending { taken: Rc::clone(&taken) };
     let stream = unary(context, name, stream, move |events| {
         if taken.get() {
-            flight.flight.sent(events.len());
+            flight.flight.sent::<Keyed<K, T>>(events.len());
         }
         let keyed = events.into_iter().map(|event| {
             let key = selector(&event.value);

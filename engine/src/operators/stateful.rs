@@ -183,7 +183,7 @@ impl<L: EpochLogic> StatefulOperator<L> {
         let mut made = Made { out: Vec::new(), side: Vec::new() };
         self.logic.batch(records, &mut made)?;
         if self.keyed {
-            self.context.flight.arrived(count);
+            self.context.flight.arrived::<L::In>(count);
         }
         self.metrics.batch(count, self.logic.left(count, &made));
         Ok(made)

@@ -53,7 +53,7 @@ pub struct JobArgs {
     #[arg(long, env = "SHARDFLOW_MAX_OPEN_EPOCHS", value_name = "N")]
     pub max_open_epochs: Option<usize>,
 
-    /// How much may be on its way to keyed steps before the sources wait, 1MiB and more [default: 8MiB]
+    /// How much may be on its way to keyed steps before the sources wait, 1MiB and more [default: 16MiB]
     #[arg(long, env = "SHARDFLOW_IN_FLIGHT_BYTES", value_name = "BYTES", value_parser = parse_bytes)]
     pub in_flight_bytes: Option<u64>,
 

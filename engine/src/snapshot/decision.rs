@@ -173,6 +173,12 @@ pub(super) fn fold_now(tuning: &Tuning, base_bytes: u64, epochs: impl ExactSizeI
     if bytes > room || foldable as u64 >= tuning.fold_epochs { foldable } else { 0 }
 }
 
+/// Whether what could be folded is more than there should ever be.
+pub(super) fn is_behind(tuning: &Tuning, epochs: impl ExactSizeIterator<Item = u64>) -> bool {
+    let foldable = epochs.len().saturating_sub(1);
+    epochs.take(foldable).fold(0_u64, u64::saturating_add) > tuning.backlog_most
+}
+
 /// How many of these epochs, at least one, to fold in one go: as many as fit into a slice.
 pub(super) fn slice(tuning: &Tuning, epochs: impl Iterator<Item = u64>) -> usize {
     let mut sum = 0_u64;

@@ -1,6 +1,14 @@
 use proptest::prelude::*;
 
 use super::*;
+
+#[test]
+fn sources_wait_for_what_can_be_folded_and_not_for_the_newest_epoch() {
+    let tuning = Tuning { backlog_most: 100, ..Tuning::default() };
+    let behind = |epochs: &[u64]| is_behind(&tuning, epochs.iter().copied());
+    assert!(!behind(&[]) && !behind(&[500]) && !behind(&[60, 40, 500]));
+    assert!(behind(&[60, 41, 0]));
+}
 use crate::snapshot::records::LogEntry;
 use crate::vocabulary::Incarnation;
 

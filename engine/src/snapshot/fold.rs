@@ -50,7 +50,7 @@ impl Store {
             return self.fold_all();
         }
         let base = self.base_bytes();
-        let due = decision::fold_now(&self.tuning, base, self.inner().chain.iter().map(|record| record.bytes()));
+        let due = decision::fold_now(&self.tuning, base, self.inner().sizes());
         self.fold(due)
     }
 
@@ -178,6 +178,7 @@ impl Store {
             self.db.write_opt(writes, &durable()).map_err(|error| broken("could not end a fold", error))?;
             inner.folded = folded;
             inner.chain.drain(..epochs);
+            self.behind.store(decision::is_behind(&self.tuning, inner.sizes()), Ordering::SeqCst);
         }
         fail_point!("store::after-fold-end");
         // Whole files of deleted changelogs go at once, instead of being compacted away.

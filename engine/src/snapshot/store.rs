@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use fail::fail_point;
@@ -88,6 +88,8 @@ pub struct Store {
     pub(super) tuning: Tuning,
     /// Whether the next fold is to be of everything: memory is short, and what the base has may leave it.
     pub(super) fold_wanted: AtomicBool,
+    /// Whether folds are too far behind the commits.
+    pub(super) behind: AtomicBool,
     /// Whether folds are to stop where they are.
     pub(super) fold_stopped: AtomicBool,
     /// The folder, where it was nobody's before this start.
@@ -126,6 +128,7 @@ impl Store {
             base: RwLock::new(()),
             tuning,
             fold_wanted: AtomicBool::new(false),
+            behind: AtomicBool::new(false),
             fold_stopped: AtomicBool::new(false),
             new,
             _lock: lock,
@@ -164,6 +167,7 @@ impl Store {
             .write_opt(writes, &durable())
             .map_err(|error| broken(format!("could not commit epoch {epoch}"), error).indeterminate())?;
         inner.append(record);
+        self.behind.store(decision::is_behind(&self.tuning, inner.sizes()), Ordering::SeqCst);
         fail_point!("store::after-commit");
         fail_point!("store::before-marker");
         inner.marker.write(epoch).map_err(|error| {
@@ -228,6 +232,13 @@ impl Store {
         }
     }
 
+    /// Whether so much is committed and not folded that nothing more should be read: a start would take too long. Told by
+    /// the last commit, which is followed by a fold, or by the last fold.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::SeqCst)
+    }
+
     /// Sizes, for the metrics.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
@@ -267,6 +278,11 @@ impl Inner {
         let pending = self.chain.back().map_or(&[][..], |head| &head.handles);
         let handles = pending.iter().chain(&batch.handles).cloned().collect();
         Ok(EpochRecord { epoch, previous, logs, handles })
+    }
+
+    /// The size of each epoch that is not folded, oldest first.
+    pub(super) fn sizes(&self) -> impl ExactSizeIterator<Item = u64> {
+        self.chain.iter().map(EpochRecord::bytes)
     }
 
     fn append(&mut self, record: EpochRecord) {
