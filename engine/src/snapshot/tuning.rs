@@ -11,9 +11,9 @@ pub struct Tuning {
     pub write_buffer: usize,
     /// Changelogs are not folded before they have so many bytes. 8 MiB by default: smaller folds would write a key too often.
     pub fold_least: u64,
-    /// They are folded at the latest at so many bytes, 64 MiB by default: a restore holds them in memory.
+    /// They are folded at the latest at so many bytes, 32 MiB by default: a restore holds them in memory.
     pub fold_most: u64,
-    /// With so many bytes of them that could be folded, 128 MiB by default, the sources wait: a start reads them all.
+    /// With so many bytes of them that could be folded, 80 MiB by default, the sources wait: a start reads them all.
     pub backlog_most: u64,
     /// They are folded at the latest after so many epochs. 256 by default: a start reads a record of each.
     pub fold_epochs: u64,
@@ -30,8 +30,8 @@ impl Default for Tuning {
         Self {
             write_buffer: 8 << 20,
             fold_least: 8 * MIB,
-            fold_most: 64 * MIB,
-            backlog_most: 128 * MIB,
+            fold_most: 32 * MIB,
+            backlog_most: 80 * MIB,
             fold_epochs: 256,
             fold_slice: 8 * MIB,
         }

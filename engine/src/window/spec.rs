@@ -48,7 +48,8 @@ pub fn tumbling(size: Duration) -> Tumbling {
 }
 
 /// Windows of length `size` that begin at 0, `slide`, 2 × `slide`, … of event time. Both are at least 1 ms, in whole
-/// milliseconds, and `slide` is at most `size`. A record is counted in up to `size` / `slide` (rounded up) windows.
+/// milliseconds, and `slide` is at most `size`. A record is counted in up to `size` / `slide` (rounded up) windows; the
+/// aggregates of a stream add it only once, to what these windows share ([`Pane`](super::Pane)).
 pub fn sliding(size: Duration, slide: Duration) -> Sliding {
     Sliding { size, slide }
 }
