@@ -302,6 +302,36 @@ fn an_older_database_is_refused_until_its_epoch_is_accepted() {
     assert!(open(dir.path()).unwrap_err().to_string().contains("it lost all epochs up to 9"));
 }
 
+/// A crash in the midst of giving a file to the database leaves its old name, of the file that is now the database's.
+#[test]
+fn the_other_name_of_a_file_that_the_base_has_is_not_written_over() {
+    let dir = tempdir().unwrap();
+    let tuning = Tuning { fold_file: 1, ..snapshot_support::tiny() };
+    let start = || {
+        let (store, _) = Store::open_with(dir.path(), &identity(), &tuning).unwrap();
+        store.register_steps(&steps(), false).unwrap();
+        store
+    };
+    let (store, mut job) = (start(), Job::new(8, 300));
+    for epoch in 1..=4 {
+        store.commit(job.epoch(epoch)).unwrap();
+    }
+    store.fold_all().unwrap();
+    let db = dir.path().join("db");
+    let live = std::fs::read_dir(&db).unwrap().map(|entry| entry.unwrap().path());
+    let live: Vec<_> = live.filter(|path| path.extension().is_some_and(|kind| kind == "sst")).collect();
+    assert!(!live.is_empty());
+    for (epoch, path) in (5..).zip(live) {
+        std::fs::hard_link(path, db.join("fold.sst")).unwrap();
+        store.commit(job.epoch(epoch)).unwrap();
+        store.fold_all().unwrap();
+    }
+    let last = job.states.values().next_back().unwrap();
+    assert!(contents(&store, &steps()).unwrap() == *last);
+    drop(store);
+    assert!(contents(&start(), &steps()).unwrap() == *last);
+}
+
 #[test]
 fn commits_go_on_while_another_thread_folds() {
     let dir = tempdir().unwrap();
@@ -358,7 +388,7 @@ proptest! {
     fn it_holds_what_was_committed_through_folds_and_starts(ops in proptest::collection::vec(op(), 1..25)) {
         let dir = tempdir().unwrap();
         // Slices of a few bytes, so that a fold takes several.
-        let tuning = Tuning { fold_slice: 200, ..snapshot_support::tiny() };
+        let tuning = Tuning { fold_slice: 200, fold_file: 150, ..snapshot_support::tiny() };
         let start = || {
             let (store, _) = Store::open_with(dir.path(), &identity(), &tuning).unwrap();
             store.register_steps(&steps(), false).unwrap();

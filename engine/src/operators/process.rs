@@ -22,6 +22,9 @@ const STATE: Table = Table(0);
 /// Each key's timers.
 const TIMERS: Table = Table(1);
 
+/// Of so many keys at a time the state is brought into memory when their timers are due.
+const FETCHED: usize = 1024;
+
 /// A step that windows and dedupe do not cover: what to do with each record of a key, and when a timer of it is due.
 ///
 /// The state of a key begins empty, and is stored with each epoch that changed it. Whatever else the logic holds is not
@@ -215,12 +218,16 @@ impl<K: Key, T: Record, L: KeyedLogic<K, T>> ProcessLogic<K, T, L> {
                 let keys = keys.into_iter().filter(|key| wanted(key, at));
                 let keys: Vec<_> = keys.map(|key| (stable_hash(&key, &mut self.scratch), key)).collect();
                 let share = &self.share;
-                self.state.fetch(keys.iter().map(|(hash, key)| (*hash, share.group_of(*hash), key)))?;
-                for (hash, key) in keys {
+                for (number, (hash, key)) in keys.iter().enumerate() {
+                    // A part at a time: all keys of a moment may be more than memory holds.
+                    if number % FETCHED == 0 {
+                        let part = keys.iter().skip(number).take(FETCHED);
+                        self.state.fetch(part.map(|(hash, key)| (*hash, share.group_of(*hash), key)))?;
+                    }
                     self.logic.on_timer(&mut KeyContext {
-                        group: self.share.group_of(hash),
-                        key: &key,
-                        hash,
+                        group: self.share.group_of(*hash),
+                        key,
+                        hash: *hash,
                         at,
                         watermark: at,
                         floor: at.plus(millis(1)),

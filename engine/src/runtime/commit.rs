@@ -167,6 +167,10 @@ impl CommitThread {
         if parts.is_durable_matter() {
             self.make_durable_and_visible(through, &mut parts)?;
         }
+        if self.store.is_fold_wanted() {
+            // State waits for it to leave memory, and sources for that: also where this epoch had nothing to store.
+            let _ = self.fold.send(());
+        }
         self.context.clock.commit(through);
         if progressed {
             self.context.progress.made.store(true, Ordering::SeqCst);

@@ -49,7 +49,7 @@ impl StepBase {
         self.store.inner().folded.through.unwrap_or_default()
     }
 
-    /// Has everything folded with the next commit, due or not. Says whether that would bring anything into the base.
+    /// Has everything folded once this epoch is over, due or not. Says whether that would bring anything into the base.
     #[must_use]
     pub fn ask_for_fold(&self) -> bool {
         self.store.fold_wanted.store(true, Ordering::SeqCst);

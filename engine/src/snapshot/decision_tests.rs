@@ -131,7 +131,7 @@ proptest! {
     fn a_fold_leaves_the_newest_epoch_and_bounds_what_stays(
         epochs in proptest::collection::vec(0..200_u64, 0..40), base in 0..1000_u64,
     ) {
-        let tuning = Tuning { write_buffer: 0, fold_least: 100, fold_most: 400, fold_epochs: 30, fold_slice: 150 };
+        let tuning = Tuning { write_buffer: 0, fold_least: 100, fold_most: 400, fold_epochs: 30, fold_slice: 150, ..Tuning::default() };
         let count = fold_now(&tuning, base, epochs.iter().copied());
         prop_assert!(count == 0 || count == epochs.len() - 1);
         if count == 0 {

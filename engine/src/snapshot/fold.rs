@@ -4,6 +4,7 @@
 //! then, in one last durable batch, the record of how far the base is and the deletion of the folded epochs. *After a
 //! crash:* the base may hold part of a fold. The changelogs still cover it and are folded again, to the same end.
 
+use std::path::Path;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
@@ -16,12 +17,9 @@ use super::merge::{self, Addressed, Newest};
 use super::records::{self, Folded};
 use super::restore::Place;
 use super::store::{Store, broken, durable};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::state::frame::Kind;
 use crate::vocabulary::Epoch;
-
-/// Up to so many bytes of changelogs are written to the base as one batch: a commit waits for one at most.
-const BATCH: u64 = 1 << 20;
 
 /// How many entries are written between two looks at whether to stop.
 const LOOK: usize = 1 << 14;
@@ -105,29 +103,34 @@ impl Store {
         let bytes = places.iter().fold(0_u64, |sum, (_, _, log)| sum.saturating_add(log.bytes));
         let sealed = places.iter().zip(&logs).map(|((_, _, log), sealed)| (log.step, &**sealed));
         let changes = merge::newest_wins(sealed, |step, _| !dropped.contains(&step))?;
-        if !self.write_base(&changes, bytes)? {
+        // Much is one sorted file, which the database takes in as it is, past its log and its write buffers.
+        let filed = bytes >= self.tuning.fold_file;
+        let written = if filed { self.write_file(&changes, through)? } else { self.write_batch(&changes)? };
+        if !written {
             return Ok(0);
         }
-        self.finish_fold(epochs, through)?;
+        self.finish_fold(epochs, through, filed)?;
         report.epochs = report.epochs.saturating_add(epochs as u64);
         report.changelog_bytes = report.changelog_bytes.saturating_add(bytes);
         report.keys = report.keys.saturating_add(changes.len() as u64);
         Ok(epochs)
     }
 
-    /// Writes changes to the base, and says whether all of them were written: a large number as one sorted file that the
-    /// database takes in as it is, past its log and its write buffers.
-    fn write_base(&self, changes: &Newest<'_>, bytes: u64) -> Result<bool> {
-        if bytes >= BATCH { self.write_file(changes) } else { self.write_batch(changes) }
-    }
-
-    fn write_file(&self, changes: &Newest<'_>) -> Result<bool> {
+    /// Gives changes to the base as a file, and says whether all of them were written.
+    ///
+    /// No log tells of such a file, only the manifest. One that lost its end would lose the file without a trace, so the file says how
+    /// far it goes, and so does a record beside that of the fold.
+    fn write_file(&self, changes: &Newest<'_>, through: Epoch) -> Result<bool> {
         let failed = |error| broken("could not fold changelogs", error);
-        // Beside the database's own files, so that taking it in is a rename. One that a crash left is overwritten.
+        // Beside the database's own files, so that taking it in is a link. One that a crash left may be another name of a file
+        // that the database has taken in: writing over it would destroy that.
         let path = self.db.path().join("fold.sst");
         let options = self.tuning.sorted_file();
+        remove_if_there(&path)?;
         let mut file = SstFileWriter::create(&options);
         file.open(&path).map_err(failed)?;
+        file.put(layout::FILE_MARK, records::seal(Kind::Folded, &Folded { through: Some(through) })?)
+            .map_err(failed)?;
         let mut key = Vec::new();
         for (number, Addressed { step, change }) in changes.iter().enumerate() {
             if number % LOOK == 0 && self.fold_stopped.load(Ordering::SeqCst) {
@@ -140,12 +143,10 @@ impl Store {
             }
             .map_err(failed)?;
         }
-        if changes.len() > 0 {
-            file.finish().map_err(failed)?;
-            let mut taking_in = IngestExternalFileOptions::default();
-            taking_in.set_move_files(true);
-            self.db.ingest_external_file_opts(&taking_in, vec![path]).map_err(failed)?;
-        }
+        file.finish().map_err(failed)?;
+        let mut taking_in = IngestExternalFileOptions::default();
+        taking_in.set_move_files(true);
+        self.db.ingest_external_file_opts(&taking_in, vec![path]).map_err(failed)?;
         fail_point!("store::mid-fold");
         Ok(true)
     }
@@ -166,7 +167,7 @@ impl Store {
     }
 
     /// From here on the base stands for these epochs. Durable, because dropping their files is.
-    fn finish_fold(&self, epochs: usize, through: Epoch) -> Result<()> {
+    fn finish_fold(&self, epochs: usize, through: Epoch, filed: bool) -> Result<()> {
         fail_point!("store::before-fold-end");
         let (first, last) = (layout::EPOCHS.0.to_vec(), layout::epoch(through.next()));
         {
@@ -174,6 +175,9 @@ impl Store {
             let folded = Folded { through: Some(through) };
             let mut writes = WriteBatch::default();
             writes.put(layout::FOLDED, records::seal(Kind::Folded, &folded)?);
+            if filed {
+                writes.put(layout::FILED, records::seal(Kind::Folded, &folded)?);
+            }
             writes.delete_range(&first, &last);
             self.db.write_opt(writes, &durable()).map_err(|error| broken("could not end a fold", error))?;
             inner.folded = folded;
@@ -184,5 +188,15 @@ impl Store {
         // Whole files of deleted changelogs go at once, instead of being compacted away.
         let dropped = self.db.delete_file_in_range(first, layout::changelog(through, u32::MAX));
         dropped.map_err(|error| broken("could not drop folded changelogs", error))
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            let message = format!("could not remove \"{}\"", path.display());
+            Err(Error::new(ErrorKind::Store, message).caused_by(error))
+        }
+        _ => Ok(()),
     }
 }

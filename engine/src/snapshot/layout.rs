@@ -2,7 +2,8 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `a` name | a record of its own: identity, incarnation, steps, folded |
+//! | `a` name | a record of its own: identity, incarnation, steps, folded, filed |
+//! | `b` | how far the last file of a fold goes |
 //! | `b` step u32, group u16, table u8, key | base: the value of a key |
 //! | `d` epoch u64 | the record of an epoch |
 //! | `d` epoch u64, index u32 | one of its changelogs |
@@ -17,6 +18,10 @@ pub(super) const IDENTITY: &[u8] = b"aidentity";
 pub(super) const INCARNATION: &[u8] = b"aincarnation";
 pub(super) const STEPS: &[u8] = b"asteps";
 pub(super) const FOLDED: &[u8] = b"afolded";
+/// How far the last file that a fold gave to the database goes; [`FILE_MARK`] must go as far.
+pub(super) const FILED: &[u8] = b"afiled";
+/// The first key of each such file: how far it goes. It sorts before all of the base.
+pub(super) const FILE_MARK: &[u8] = b"b";
 
 /// The bounds of the whole base.
 pub(super) const BASE: (&[u8], &[u8]) = (b"b", b"c");

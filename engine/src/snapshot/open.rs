@@ -156,9 +156,23 @@ fn load(db: &DB, job: &str) -> Result<Loaded> {
         folded: record(db, Kind::Folded, layout::FOLDED)?,
         chain: chain(db)?,
     };
+    check_files(db)?;
     let epochs: Vec<_> = loaded.chain.iter().cloned().collect();
     decision::check_chain(&loaded.identity, job, &loaded.steps, loaded.folded, &epochs)?;
     Ok(loaded)
+}
+
+/// Whether the base has the last file that a fold gave to it. Folders of a build before such files have no record of one.
+fn check_files(db: &DB) -> Result<()> {
+    let Some(filed) = db.get_pinned(layout::FILED).map_err(unreadable)? else { return Ok(()) };
+    let filed: Folded = records::unseal(Kind::Folded, &filed)?;
+    let mark = db.get_pinned(layout::FILE_MARK).map_err(unreadable)?;
+    let mark = mark.map_or(Ok(Folded { through: None }), |mark| records::unseal::<Folded>(Kind::Folded, &mark))?;
+    // A crash between a file and its record leaves the file ahead.
+    if mark.through < filed.through {
+        return Err(Error::state("it is damaged, part of its base is missing"));
+    }
+    Ok(())
 }
 
 fn record<T: serde::de::DeserializeOwned>(db: &DB, kind: Kind, key: &[u8]) -> Result<T> {

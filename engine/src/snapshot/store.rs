@@ -239,6 +239,12 @@ impl Store {
         self.behind.load(Ordering::SeqCst)
     }
 
+    /// Whether a fold of everything was asked for and has not begun.
+    #[must_use]
+    pub fn is_fold_wanted(&self) -> bool {
+        self.fold_wanted.load(Ordering::SeqCst)
+    }
+
     /// Sizes, for the metrics.
     #[must_use]
     pub fn stats(&self) -> StoreStats {

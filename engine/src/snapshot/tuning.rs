@@ -17,6 +17,9 @@ pub struct Tuning {
     pub backlog_most: u64,
     /// They are folded at the latest after so many epochs. 256 by default: a start reads a record of each.
     pub fold_epochs: u64,
+    /// From so many bytes of changelogs on, what a fold writes is one sorted file; below, a batch. 1 MiB by default: a commit waits
+    /// for one such batch at most.
+    pub fold_file: u64,
     /// Bytes of changelogs that are merged at once, 8 MiB by default: the memory that a fold takes.
     pub fold_slice: u64,
 }
@@ -33,6 +36,7 @@ impl Default for Tuning {
             fold_most: 32 * MIB,
             backlog_most: 80 * MIB,
             fold_epochs: 256,
+            fold_file: MIB,
             fold_slice: 8 * MIB,
         }
     }

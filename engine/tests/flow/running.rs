@@ -154,6 +154,34 @@ fn state_beyond_its_memory_in_a_process_of_its_own() {
     assert!(entries < KEYS as f64 / 2.0, "{entries} entries are in memory");
 }
 
+/// Much larger in memory than in a changelog, so that none of it is folded before it is asked for.
+type Inflated = (u64, [u64; 32], [u64; 32], [u64; 32]);
+
+#[test]
+fn a_start_with_more_unfolded_state_than_memory_makes_room_and_goes_on() {
+    let records = (0..2 * KEYS).map(|number| format!("key-{}", number % KEYS));
+    let (source, sink, state) = (paced(records), Collected::new(), tempdir().unwrap());
+    let program = || {
+        let (from, to) = (source.clone(), sink.clone());
+        move |flow: &Flow<'_>| {
+            let (keys, rejected) = flow.source("keys", from.clone()).decode(lines());
+            rejected.sink("rejected", Collected::new());
+            keys.event_time(|_| shardflow::EventTime::from_millis(1), lag(0))
+                .key_by(String::clone)
+                .running()
+                .fold("inflated", || (0, [0; 32], [0; 32], [0; 32]), |count: &mut Inflated, _| count.0 += 1)
+                .map(|result| (result.key, result.value.0))
+                .sink("results", to.clone());
+        }
+    };
+    let first = wide_job(state.path(), 2).state_memory(1 << 30);
+    assert!(!part(first, &source, (60, 40), program()).input_ended);
+    // The source has nothing before several epochs are over: they are empty, and what has to leave memory is older.
+    assert!(part(wide_job(state.path(), 2), &source, (u64::MAX, 40), program()).input_ended);
+    let counts = counts(&sink);
+    assert!(counts.len() == KEYS && counts.values().all(|counts| sorted(counts) == [1, 2]));
+}
+
 fn sorted(counts: &[u64]) -> Vec<u64> {
     let mut counts = counts.to_vec();
     // Splits of one key may be read by different workers: their records have no order.

@@ -21,7 +21,15 @@ pub(crate) fn identity() -> Identity {
 
 /// Write buffers so small that a few epochs fill files of every kind.
 pub(crate) fn tiny() -> Tuning {
-    Tuning { write_buffer: 64 << 10, fold_least: 40 << 10, fold_most: 80 << 10, fold_epochs: 8, fold_slice: 20 << 10 }
+    Tuning {
+        write_buffer: 64 << 10,
+        fold_least: 40 << 10,
+        fold_most: 80 << 10,
+        fold_epochs: 8,
+        fold_slice: 20 << 10,
+        fold_file: 10 << 10,
+        ..Tuning::default()
+    }
 }
 
 pub(crate) fn steps() -> Vec<StepInfo> {

@@ -43,6 +43,8 @@ pub struct KeyedState<K, V> {
     deleted: Vec<(KeyGroup, K)>,
     /// Drains so far; entries know the number of the one that wrote them.
     drains: u32,
+    /// Whether the last drain wrote anything.
+    written: bool,
     /// Which epoch a drain was for, until the base has it.
     unfolded: VecDeque<(Epoch, u32)>,
     /// The last drain whose changes the base has.
@@ -72,6 +74,7 @@ impl<K: Key, V: State> KeyedState<K, V> {
             entries: Entries::default(),
             deleted: Vec::new(),
             drains: 0,
+            written: false,
             unfolded: VecDeque::new(),
             folded: 0,
             based: false,
@@ -125,17 +128,16 @@ impl<K: Key, V: State> KeyedState<K, V> {
     }
 
     fn insert(&mut self, hash: u64, group: KeyGroup, key: &K, value: V) -> Place {
-        if !self.gone.is_empty() {
-            self.gone.remove(key);
-        }
-        self.entries.insert(hash, Entry::new(group, key.clone(), value, false))
+        let mut entry = Entry::new(group, key.clone(), value, false);
+        entry.shadows = !self.gone.is_empty() && self.gone.remove(key).is_some();
+        self.entries.insert(hash, entry)
     }
 
     /// Removes `key` and gives back its value.
     pub fn remove(&mut self, hash: u64, key: &K) -> Option<V> {
         let entry = self.entries.remove(hash, key)?;
-        // Also where it came and went within the epoch: an earlier one of the same key may still be in the base.
-        if self.based {
+        // What came and went within the epoch is in no base, unless an earlier one of the same key is.
+        if self.based && (entry.persisted || entry.shadows) {
             self.gone.insert(entry.key.clone(), self.drains.saturating_add(1));
         }
         if entry.persisted {
@@ -191,7 +193,9 @@ impl<K: Key, V: State> KeyedState<K, V> {
             codec::encode_into(&gone, &mut key)?;
             changes.delete(group, table, &key);
         }
+        let mut put = 0_u64;
         self.entries.drain_dirty(self.drains, |entry| {
+            put = put.saturating_add(1);
             key.clear();
             value.clear();
             codec::encode_into(&entry.key, &mut key)?;
@@ -200,14 +204,18 @@ impl<K: Key, V: State> KeyedState<K, V> {
             Ok(())
         })?;
         changes.scratch = (key, value);
-        let (bytes, count) = (changes.bytes().saturating_sub(before.0), changes.len().saturating_sub(before.1));
-        self.sample(bytes as u64, count as u64);
+        let bytes = changes.bytes().saturating_sub(before.0) as u64;
+        if put > 0 {
+            self.sample(bytes, put);
+        }
+        self.written = changes.len() > before.1;
         Ok(())
     }
 
     /// Notes that the last drain was that of `epoch`, so that [`evict`](Self::evict) knows what the base has.
     pub fn closed(&mut self, epoch: Epoch) {
-        if self.based {
+        // An idle job closes epochs for ever.
+        if self.based && self.written {
             self.unfolded.push_back((epoch, self.drains));
         }
     }
@@ -223,6 +231,7 @@ impl<K: Key, V: State> KeyedState<K, V> {
         key: &[u8],
         value: &[u8],
     ) -> Result<()> {
+        self.sample((key.len() as u64).saturating_add(value.len() as u64), 1);
         let (decoded, value) = (codec::decode::<K>(key)?, codec::decode::<V>(value)?);
         let hash = hash_of(&decoded);
         self.entries.remove(hash, &decoded);
@@ -250,6 +259,7 @@ impl<K: Key, V: State> KeyedState<K, V> {
     pub fn restore_over_base(&mut self, epoch: Epoch) {
         self.based = true;
         self.drains = 1;
+        self.written = true;
         self.closed(epoch);
     }
 
@@ -295,11 +305,12 @@ impl<K: Key, V: State> KeyedState<K, V> {
         if missing.is_empty() {
             return Ok(());
         }
-        let mut bytes = 0_u64;
+        let (mut bytes, mut found) = (0_u64, 0_u64);
         base.read(wanted, &mut |index, key, value| {
             let Some((hash, group, owner)) = missing.get(index) else { return Ok(()) };
             // Asked for twice: two records of one key.
             if self.entries.find(*hash, owner).is_none() {
+                found = found.saturating_add(1);
                 bytes = bytes.saturating_add((key.len() as u64).saturating_add(value.len() as u64));
                 let mut entry = Entry::new(*group, (*owner).clone(), codec::decode(value)?, true);
                 entry.drained = 0;
@@ -307,8 +318,8 @@ impl<K: Key, V: State> KeyedState<K, V> {
             }
             Ok(())
         })?;
-        if bytes > 0 {
-            self.sample(bytes, missing.len() as u64);
+        if found > 0 {
+            self.sample(bytes, found);
         }
         Ok(())
     }
@@ -353,7 +364,7 @@ impl<K: Key, V: State> KeyedState<K, V> {
     pub fn evict(&mut self, bytes: usize) -> usize {
         let each = Entries::<K, V>::entry_bytes().saturating_add(self.heap_bytes());
         let surplus = self.len().saturating_sub(bytes / each.max(1));
-        if surplus == 0 {
+        if surplus == 0 || !self.based {
             return 0;
         }
         let gone = self.entries.evict(surplus, self.folded);

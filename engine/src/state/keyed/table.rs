@@ -23,6 +23,8 @@ pub(super) struct Entry<K, V> {
     pub(super) group: KeyGroup,
     /// In a changelog or the base: its removal must be written too.
     pub(super) persisted: bool,
+    /// An earlier one of the same key may still be in the base: its removal must be known even where it was never written.
+    pub(super) shadows: bool,
     /// Used since the last look at what may go.
     pub(super) used: bool,
 }
@@ -30,7 +32,7 @@ pub(super) struct Entry<K, V> {
 impl<K, V> Entry<K, V> {
     /// An entry that no drain has written; `persisted` where the snapshot has it all the same.
     pub(super) fn new(group: KeyGroup, key: K, value: V, persisted: bool) -> Self {
-        Self { key, value, drained: 0, tag: 0, group, persisted, used: true }
+        Self { key, value, drained: 0, tag: 0, group, persisted, shadows: false, used: true }
     }
 }
 
