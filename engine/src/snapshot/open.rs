@@ -156,21 +156,27 @@ fn load(db: &DB, job: &str) -> Result<Loaded> {
         folded: record(db, Kind::Folded, layout::FOLDED)?,
         chain: chain(db)?,
     };
-    check_files(db)?;
+    check_files(db, loaded.chain.back().map(|record| record.epoch))?;
     let epochs: Vec<_> = loaded.chain.iter().cloned().collect();
     decision::check_chain(&loaded.identity, job, &loaded.steps, loaded.folded, &epochs)?;
     Ok(loaded)
 }
 
-/// Whether the base has the last file that a fold gave to it. Folders of a build before such files have no record of one.
-fn check_files(db: &DB) -> Result<()> {
-    let Some(filed) = db.get_pinned(layout::FILED).map_err(unreadable)? else { return Ok(()) };
-    let filed: Folded = records::unseal(Kind::Folded, &filed)?;
-    let mark = db.get_pinned(layout::FILE_MARK).map_err(unreadable)?;
-    let mark = mark.map_or(Ok(Folded { through: None }), |mark| records::unseal::<Folded>(Kind::Folded, &mark))?;
+/// Whether the base has the last file that a fold gave to it, and none that goes further than the epochs: such files are in no
+/// log, so each can be lost without the other. Folders of a build before such files have neither.
+fn check_files(db: &DB, last: Option<Epoch>) -> Result<()> {
+    let through = |key: &[u8]| -> Result<Option<Epoch>> {
+        let Some(bytes) = db.get_pinned(key).map_err(unreadable)? else { return Ok(None) };
+        Ok(records::unseal::<Folded>(Kind::Folded, &bytes)?.through)
+    };
+    let (recorded, file) = (through(layout::FILED)?, through(layout::FILE_MARK)?);
     // A crash between a file and its record leaves the file ahead.
-    if mark.through < filed.through {
+    if file < recorded {
         return Err(Error::state("it is damaged, part of its base is missing"));
+    }
+    // A fold leaves the newest epoch alone.
+    if file.is_some() && file >= last {
+        return Err(Error::state("it is damaged, epochs are lost that its base has in part"));
     }
     Ok(())
 }
