@@ -1,25 +1,23 @@
 //! Records that are one number each: eight bytes, so that what reads them measures the engine and not a decoder.
 
-use std::ops::Range;
-
 use shardflow::Decoder;
 use shardflow::source::{Position, RawBatch};
 
 /// Bytes of a record.
 const WIDTH: usize = size_of::<u64>();
 
-/// The records at `indices` of a split, which stand for the numbers that `number` gives.
-pub(crate) fn batch(indices: Range<u64>, number: impl Fn(u64) -> u64) -> RawBatch {
-    let count = usize::try_from(indices.end.saturating_sub(indices.start)).unwrap_or(0);
+/// The records of a split from index `first` on, which stand for `numbers`.
+pub(crate) fn batch(first: u64, numbers: impl Iterator<Item = u64>) -> RawBatch {
+    let count = numbers.size_hint().0;
     let mut buffer = Vec::with_capacity(count * WIDTH);
     let mut spans = Vec::with_capacity(count);
-    for index in indices.clone() {
+    for number in numbers {
         let start = buffer.len() as u32;
-        buffer.extend_from_slice(&number(index).to_le_bytes());
+        buffer.extend_from_slice(&number.to_le_bytes());
         spans.push((start, buffer.len() as u32));
     }
-    let base = indices.start.saturating_mul(WIDTH as u64);
-    RawBatch::from_offsets(buffer, spans, base, Position::new(indices.end.to_string()))
+    let (base, after) = (first.saturating_mul(WIDTH as u64), first.saturating_add(spans.len() as u64));
+    RawBatch::from_offsets(buffer, spans, base, Position::new(after.to_string()))
 }
 
 /// Reads the records of [`batch`].
@@ -40,7 +38,7 @@ mod tests {
 
     #[test]
     fn a_batch_holds_its_numbers_and_the_position_after_them() {
-        let batch = batch(3..5, |index| index * 10);
+        let batch = batch(3, [30, 40].into_iter());
         let numbers: Vec<_> = batch.records().map(|raw| NumberDecoder.decode(raw)).collect();
         assert_eq!(numbers, [Ok(30), Ok(40)]);
         assert_eq!((batch.after().as_str(), batch.position(1).as_str()), ("5", "32"));

@@ -19,11 +19,10 @@ use shardflow::{Decoder, Error, Result};
 
 use super::clock::Clock;
 use super::records::{LANES, MadeKey, Maker, Records, Use};
+use crate::records::batch;
 
 /// Records in a batch: a file's reader delivers about as many.
 const BATCH: usize = 4_096;
-/// Bytes of a record.
-const BYTES: usize = 8;
 
 /// The source.
 #[derive(Debug, Clone)]
@@ -83,20 +82,9 @@ struct MadeReader {
 impl Reader for MadeReader {
     fn poll_read(&mut self, _cx: &mut Context<'_>) -> Poll<Result<Option<RawBatch>>> {
         self.source.clock.begin();
-        let mut buffer = Vec::with_capacity(BATCH * BYTES);
-        let mut spans = Vec::with_capacity(BATCH);
-        for n in self.source.records.lane(self.lane, self.next).take(BATCH) {
-            let start = buffer.len() as u32;
-            buffer.extend_from_slice(&n.to_le_bytes());
-            spans.push((start, start + BYTES as u32));
-        }
-        if spans.is_empty() {
-            return Poll::Ready(Ok(None));
-        }
-        let base = self.next * BYTES as u64;
-        self.next += spans.len() as u64;
-        let after = Position::new(self.next.to_string());
-        Poll::Ready(Ok(Some(RawBatch::from_offsets(buffer, spans, base, after))))
+        let batch = batch(self.next, self.source.records.lane(self.lane, self.next).take(BATCH));
+        self.next += batch.len() as u64;
+        Poll::Ready(Ok(Some(batch).filter(|batch| !batch.is_empty())))
     }
 }
 

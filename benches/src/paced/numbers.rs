@@ -97,7 +97,7 @@ impl Reader for NumberReader {
         let in_split = |count: u64| count.saturating_sub(self.split).div_ceil(*splits);
         let due = in_split(schedule.due_by(Instant::now()).min(*records)).min(self.next.saturating_add(BATCH));
         if due > self.next {
-            let batch = batch(self.next..due, |index| self.split + index * splits);
+            let batch = batch(self.next, (self.next..due).map(|index| self.split + index * splits));
             self.next = due;
             return Poll::Ready(Ok(Some(batch)));
         }

@@ -119,7 +119,7 @@ impl Reader for KeyReader {
             self.source.bell.call_at(Instant::now(), cx.waker().clone());
             return Poll::Pending;
         }
-        let batch = batch(self.next..until, |index| self.key(index));
+        let batch = batch(self.next, (self.next..until).map(|index| self.key(index)));
         self.next = until;
         Poll::Ready(Ok(Some(batch)))
     }

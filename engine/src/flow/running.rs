@@ -24,7 +24,7 @@ impl<'scope, K: Key, T: Record> Running<'scope, K, T> {
         empty: impl Fn() -> A + Send + Sync + 'static,
         add: impl Fn(&mut A, &T) + Send + Sync + 'static,
     ) -> Stream<'scope, RunningResult<K, A>> {
-        self.build(name, Fold::<A, T, A>::plain(empty, add))
+        self.build(name, Fold::plain(empty, add))
     }
 
     /// Folds by a built-in or a user's [`Aggregate`]. Each record gives a result.

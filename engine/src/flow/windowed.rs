@@ -59,7 +59,7 @@ impl<'scope, K: Key, T: Record> OnTime<'scope, K, T> {
         empty: impl Fn() -> A + Send + Sync + 'static,
         add: impl Fn(&mut A, &T) + Send + Sync + 'static,
     ) -> Stream<'scope, WindowResult<K, A>> {
-        self.build(name, Fold::<A, T, A>::plain(empty, add))
+        self.build(name, Fold::plain(empty, add))
     }
 
     /// Folds by a built-in or a user's [`Aggregate`].

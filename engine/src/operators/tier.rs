@@ -105,7 +105,7 @@ impl<K: Key, V: State> TieredState<K, V> {
     /// Lets go of what is above this map's share of the job's memory. Says whether too little may go: it is not in the base
     /// yet.
     fn make_room(&mut self) -> bool {
-        let allowed = self.allowed();
+        let allowed = self.account();
         // A twentieth over is no reason to do anything.
         let limit = allowed.saturating_add(allowed / 20);
         if self.accounted <= limit {
@@ -115,12 +115,12 @@ impl<K: Key, V: State> TieredState<K, V> {
             // Memory is full, so the rest of the base would find no place.
             self.warming = None;
         }
-        self.allowed();
+        self.account();
         self.accounted > limit
     }
 
-    /// This map's share of the job's memory, after telling the account what it keeps.
-    fn allowed(&mut self) -> usize {
+    /// Tells the job's account what this map keeps. Gives what it may keep.
+    fn account(&mut self) -> usize {
         let resident = self.state.resident_bytes();
         self.context.memory.account(self.accounted, resident);
         self.accounted = resident;
@@ -135,26 +135,21 @@ impl<K: Key, V: State> TieredState<K, V> {
     }
 
     fn warm_up(&mut self) -> Result<()> {
-        let (Some(base), Some(at)) = (&self.base, &mut self.warming) else { return Ok(()) };
-        let (state, mut scratch) = (&mut self.state, Vec::new());
-        let started = self.context.now();
-        while self.context.now().saturating_duration_since(started) < WARM_UP {
-            let resident = state.resident_bytes();
-            self.context.memory.account(self.accounted, resident);
-            self.accounted = resident;
+        let (mut scratch, started) = (Vec::new(), self.context.now());
+        while self.warming.is_some() && self.context.now().saturating_duration_since(started) < WARM_UP {
+            self.account();
+            let (Some(base), Some(at)) = (&self.base, self.warming.take()) else { return Ok(()) };
             if self.context.memory.is_full() {
-                self.warming = None;
                 return Ok(());
             }
-            let next = base.walk(at.take(), WARM_UP_SLICE, &mut |group, _table, key, value| {
+            let state = &mut self.state;
+            let next = base.walk(at, WARM_UP_SLICE, &mut |group, _table, key, value| {
                 state.warm(group, |key| stable_hash(key, &mut scratch), key, value)
             })?;
-            if next.is_none() {
-                state.all_warm();
-                self.warming = None;
-                return Ok(());
+            match next {
+                Some(next) => self.warming = Some(Some(next)),
+                None => state.all_warm(),
             }
-            *at = next;
         }
         Ok(())
     }

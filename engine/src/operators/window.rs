@@ -59,16 +59,18 @@ pub(crate) struct Fold<A, T, V> {
     pub(crate) finish: Finish<A, V>,
 }
 
-impl<A: State, T: 'static, V> Fold<A, T, V> {
+impl<A: State, T: 'static> Fold<A, T, A> {
     /// A fold whose accumulator is its result.
     pub(crate) fn plain(
         empty: impl Fn() -> A + Send + Sync + 'static,
         add: impl Fn(&mut A, &T) + Send + Sync + 'static,
-    ) -> Fold<A, T, A> {
+    ) -> Self {
         let finish = Box::new(|accumulator| accumulator);
-        Fold { empty: Box::new(empty), add: Box::new(add), merge: None, finish }
+        Self { empty: Box::new(empty), add: Box::new(add), merge: None, finish }
     }
+}
 
+impl<A: State, T: 'static, V> Fold<A, T, V> {
     /// The fold of an aggregate.
     pub(crate) fn of<G: Aggregate<T, Acc = A, Out = V>>(aggregate: G) -> Self {
         let aggregate = Arc::new(aggregate);

@@ -13,10 +13,11 @@ use rocksdb::ReadOptions;
 
 use super::layout;
 use super::merge::{self, Addressed};
+use super::restore::ended_well;
 use super::store::{Store, broken};
 use crate::error::{Error, Result};
 use crate::state::{Base, Change, Table, Wanted, keyed};
-use crate::vocabulary::{Epoch, StepName};
+use crate::vocabulary::{Epoch, KeyGroup, StepName};
 
 /// RocksDB's only column family here.
 pub(super) const BASE_FAMILY: &str = "default";
@@ -65,7 +66,7 @@ impl StepBase {
         let _reading = self.store.base.read().unwrap_or_else(PoisonError::into_inner);
         let places = self.store.places_of(self.step);
         let logs = places.iter().map(|place| self.store.changelog(place)).collect::<Result<Vec<_>>>()?;
-        let within = |_, group: crate::vocabulary::KeyGroup| self.groups.contains(&group.number());
+        let within = |_, group: KeyGroup| self.groups.contains(&group.number());
         let changes = merge::newest_wins(logs.iter().map(|log| (self.step, &**log)), within)?;
         for Addressed { change, .. } in changes.iter().filter(|addressed| addressed.change.table == self.table) {
             visit(change.table, change)?;
@@ -88,7 +89,7 @@ impl StepBase {
         iterator.seek(layout::base_prefix(self.step, u32::from(self.groups.start)));
         let mut beyond = Vec::new();
         while let Some((key, value)) = iterator.item() {
-            let (group, table, _) = layout::parse_base(key).ok_or_else(cut_short)?;
+            let (group, table, _) = merge::address(key)?;
             if table == self.table {
                 found = true;
                 // Over all of this group's, however many there are.
@@ -99,7 +100,7 @@ impl StepBase {
                 iterator.next();
             }
         }
-        iterator.status().map_err(damaged)?;
+        ended_well(&iterator)?;
         overlay.finish()?;
         Ok(found)
     }
@@ -110,11 +111,7 @@ impl StepBase {
     /// # Errors
     /// The base is damaged, or what `visit` says.
     pub fn walk(&self, from: Option<Vec<u8>>, most: usize, visit: &mut merge::Visit<'_>) -> Result<Option<Vec<u8>>> {
-        let mut reading = ReadOptions::default();
-        reading.set_iterate_upper_bound(layout::base_prefix(self.step, u32::from(self.groups.end)));
-        reading.fill_cache(false);
-        reading.set_readahead_size(1 << 20);
-        let mut iterator = self.store.db.raw_iterator_opt(reading);
+        let mut iterator = self.store.all_of(self.step, &self.groups);
         iterator.seek(from.unwrap_or_else(|| layout::base_prefix(self.step, u32::from(self.groups.start))));
         let mut read = 0_usize;
         while let Some((at, value)) = iterator.item() {
@@ -122,13 +119,13 @@ impl StepBase {
                 return Ok(Some(at.to_vec()));
             }
             read = read.saturating_add(at.len()).saturating_add(value.len());
-            let (group, table, key) = layout::parse_base(at).ok_or_else(cut_short)?;
+            let (group, table, key) = merge::address(at)?;
             if table == self.table {
                 visit(group, table, key, value)?;
             }
             iterator.next();
         }
-        iterator.status().map_err(damaged)?;
+        ended_well(&iterator)?;
         Ok(None)
     }
 }
@@ -151,18 +148,10 @@ impl Base for StepBase {
         for ((value, key), (_, _, index)) in values.into_iter().zip(keys).zip(spans) {
             let value = value.map_err(|error| broken("could not read state back", error))?;
             if let Some(value) = value {
-                let (_, _, key) = layout::parse_base(key).ok_or_else(cut_short)?;
+                let (_, _, key) = merge::address(key)?;
                 found(index, key, &value)?;
             }
         }
         Ok(())
     }
-}
-
-fn cut_short() -> Error {
-    Error::state("the snapshot is damaged: a base key is cut short")
-}
-
-fn damaged(error: rocksdb::Error) -> Error {
-    Error::state("the snapshot is damaged").caused_by(error)
 }

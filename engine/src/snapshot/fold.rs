@@ -105,8 +105,9 @@ impl Store {
         let changes = merge::newest_wins(sealed, |step, _| !dropped.contains(&step))?;
         // Much is one sorted file, which the database takes in as it is, past its log and its write buffers.
         let filed = bytes >= self.tuning.fold_file;
-        let written = if filed { self.write_file(&changes, through)? } else { self.write_batch(&changes)? };
-        if !written {
+        if !filed {
+            self.write_batch(&changes)?;
+        } else if !self.write_file(&changes, through)? {
             return Ok(0);
         }
         self.finish_fold(epochs, through, filed)?;
@@ -152,7 +153,7 @@ impl Store {
     }
 
     /// Not synced: the sync of the fold's end covers what was written before it.
-    fn write_batch(&self, changes: &Newest<'_>) -> Result<bool> {
+    fn write_batch(&self, changes: &Newest<'_>) -> Result<()> {
         let (mut writes, mut key) = (WriteBatch::default(), Vec::new());
         for Addressed { step, change } in changes.iter() {
             layout::base(step, change.group, change.table, change.key, &mut key);
@@ -163,7 +164,7 @@ impl Store {
         }
         self.db.write(writes).map_err(|error| broken("could not fold changelogs", error))?;
         fail_point!("store::mid-fold");
-        Ok(true)
+        Ok(())
     }
 
     /// From here on the base stands for these epochs. Durable, because dropping their files is.

@@ -97,6 +97,11 @@ pub(super) fn newest_wins<'a>(
     Ok(Newest { logs: opened, orders })
 }
 
+/// Group, table and key of a base entry.
+pub(super) fn address(key: &[u8]) -> Result<(KeyGroup, Table, &[u8])> {
+    layout::parse_base(key).ok_or_else(|| Error::state("the snapshot is damaged: a base key is cut short"))
+}
+
 /// Visits base entries and `overlay`, both in order, as one map: a change hides the base entry of the same key.
 pub(super) struct Overlay<'v, I: Iterator> {
     changes: std::iter::Peekable<I>,
@@ -110,8 +115,7 @@ impl<'a, 'v, I: Iterator<Item = Addressed<'a>>> Overlay<'v, I> {
 
     /// The next base entry: first all changes before it, then it or the change of its key.
     pub(super) fn base(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        let wrong = || Error::state("the snapshot is damaged: a base key is cut short");
-        let (group, table, key) = layout::parse_base(key).ok_or_else(wrong)?;
+        let (group, table, key) = address(key)?;
         while let Some(next) = self.changes.peek() {
             let order = (next.change.group, next.change.table, next.change.key).cmp(&(group, table, key));
             if order == Ordering::Greater {

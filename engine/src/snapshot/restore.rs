@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::PoisonError;
 
-use rocksdb::{DBPinnableSlice, ReadOptions};
+use rocksdb::{DBPinnableSlice, DBRawIterator, ReadOptions};
 
 use super::layout;
 use super::merge::{self, Overlay, Visit};
@@ -37,19 +37,23 @@ impl Store {
         let changes =
             merge::newest_wins(logs.iter().map(|log| (id, &**log)), |_, group| groups.contains(&group.number()))?;
         let mut overlay = Overlay::new(changes.iter(), visit);
-        let mut reading = ReadOptions::default();
-        reading.set_iterate_upper_bound(layout::base_prefix(id, u32::from(groups.end)));
-        reading.fill_cache(false);
-        reading.set_readahead_size(1 << 20);
-        let mut iterator = self.db.raw_iterator_opt(reading);
+        let mut iterator = self.all_of(id, groups);
         iterator.seek(layout::base_prefix(id, u32::from(groups.start)));
         while let Some((key, value)) = iterator.item() {
             overlay.base(key, value)?;
             iterator.next();
         }
-        // Without this, a damaged block would look like the end.
-        iterator.status().map_err(|error| Error::state("the snapshot is damaged").caused_by(error))?;
+        ended_well(&iterator)?;
         overlay.finish()
+    }
+
+    /// An iterator over the base for reading a step's entries in these groups one after the other. Not yet anywhere.
+    pub(super) fn all_of(&self, step: u32, groups: &Range<u16>) -> DBRawIterator<'_> {
+        let mut reading = ReadOptions::default();
+        reading.set_iterate_upper_bound(layout::base_prefix(step, u32::from(groups.end)));
+        reading.fill_cache(false);
+        reading.set_readahead_size(1 << 20);
+        self.db.raw_iterator_opt(reading)
     }
 
     /// The changelogs of a step that are not folded, oldest first.
@@ -75,4 +79,9 @@ impl Store {
         }
         Ok(found)
     }
+}
+
+/// Without this, a damaged block would look like the end.
+pub(super) fn ended_well(iterator: &DBRawIterator<'_>) -> Result<()> {
+    iterator.status().map_err(|error| Error::state("the snapshot is damaged").caused_by(error))
 }

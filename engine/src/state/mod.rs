@@ -24,6 +24,8 @@ pub mod keyed;
 mod panes;
 pub mod seen;
 mod slots;
+#[cfg(test)]
+mod test_store;
 mod timers;
 mod windows;
 

@@ -242,7 +242,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::changelog::ChangelogReader;
+    use super::super::test_store::{Stored, store};
     use super::*;
     use crate::vocabulary::millis;
 
@@ -280,20 +280,8 @@ mod tests {
     }
 
     type Model = BTreeMap<Window, BTreeMap<u8, u64>>;
-    type Stored = BTreeMap<(KeyGroup, Vec<u8>), Vec<u8>>;
-
     fn drain(state: &mut WindowState<u8, u64>, stored: &mut Stored) {
-        let mut changes = ChangelogWriter::new();
-        state.drain_changes(Table(0), &mut changes).unwrap();
-        let Some(sealed) = changes.finish() else { return };
-        for change in ChangelogReader::open(&sealed).unwrap() {
-            let change = change.unwrap();
-            let key = (change.group, change.key.to_vec());
-            match change.value {
-                Some(value) => _ = stored.insert(key, value.to_vec()),
-                None => assert!(stored.remove(&key).is_some(), "a delete of what was never written"),
-            }
-        }
+        store(stored, |changes| state.drain_changes(Table(0), changes));
     }
 
     fn sorted(fired: Vec<(Window, Vec<(u8, u64)>)>) -> Vec<(Window, BTreeMap<u8, u64>)> {

@@ -235,14 +235,10 @@ impl<K: Key, V: State> KeyedState<K, V> {
         let (decoded, value) = (codec::decode::<K>(key)?, codec::decode::<V>(value)?);
         let hash = hash_of(&decoded);
         self.entries.remove(hash, &decoded);
-        self.take_in(hash, group, decoded, value);
-        Ok(())
-    }
-
-    fn take_in(&mut self, hash: u64, group: KeyGroup, key: K, value: V) {
-        let mut entry = Entry::new(group, key, value, true);
+        let mut entry = Entry::new(group, decoded, value, true);
         entry.drained = self.drains;
         self.entries.insert(hash, entry);
+        Ok(())
     }
 
     /// Notes that a key of the base has been removed by a changelog that is not folded.
@@ -312,9 +308,7 @@ impl<K: Key, V: State> KeyedState<K, V> {
             if self.entries.find(*hash, owner).is_none() {
                 found = found.saturating_add(1);
                 bytes = bytes.saturating_add((key.len() as u64).saturating_add(value.len() as u64));
-                let mut entry = Entry::new(*group, (*owner).clone(), codec::decode(value)?, true);
-                entry.drained = 0;
-                self.entries.insert(*hash, entry);
+                self.entries.insert(*hash, Entry::new(*group, (*owner).clone(), codec::decode(value)?, true));
             }
             Ok(())
         })?;

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::state::changelog::ChangelogReader;
+use crate::state::test_store::{Stored, store};
 
 const GROUPS: u64 = 4;
 
@@ -34,25 +35,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     proptest::collection::vec(op, 0..60)
 }
 
-type Stored = BTreeMap<(KeyGroup, Vec<u8>), Vec<u8>>;
-
-fn apply(sealed: &[u8], stored: &mut Stored) {
-    for change in ChangelogReader::open(sealed).unwrap() {
-        let change = change.unwrap();
-        let key = (change.group, change.key.to_vec());
-        match change.value {
-            Some(value) => _ = stored.insert(key, value.to_vec()),
-            None => assert!(stored.remove(&key).is_some(), "a delete of what was never written"),
-        }
-    }
-}
-
 fn drain(state: &mut KeyedState<String, u64>, stored: &mut Stored) {
-    let mut changes = ChangelogWriter::new();
-    state.drain_changes(Table(0), &mut changes).unwrap();
-    if let Some(sealed) = changes.finish() {
-        apply(&sealed, stored);
-    }
+    store(stored, |changes| state.drain_changes(Table(0), changes));
 }
 
 fn contents(state: &KeyedState<String, u64>) -> BTreeMap<String, u64> {

@@ -3,7 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::state::changelog::{ChangelogReader, ChangelogWriter, Table};
+use crate::state::changelog::{ChangelogWriter, Table};
+use crate::state::test_store::{Stored, store};
 use crate::vocabulary::{Window, millis};
 use crate::window::sliding;
 
@@ -41,20 +42,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 }
 
 type Model = BTreeMap<Window, BTreeMap<u8, u64>>;
-type Stored = BTreeMap<(KeyGroup, Vec<u8>), Vec<u8>>;
-
 fn drain(state: &mut PaneState<u8, u64>, stored: &mut Stored) {
-    let mut changes = ChangelogWriter::new();
-    state.drain_changes(Table(0), &mut changes).unwrap();
-    let Some(sealed) = changes.finish() else { return };
-    for change in ChangelogReader::open(&sealed).unwrap() {
-        let change = change.unwrap();
-        let key = (change.group, change.key.to_vec());
-        match change.value {
-            Some(value) => _ = stored.insert(key, value.to_vec()),
-            None => assert!(stored.remove(&key).is_some(), "a delete of what was never written"),
-        }
-    }
+    store(stored, |changes| state.drain_changes(Table(0), changes));
 }
 
 fn add(sum: &mut u64, other: u64) {
