@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Inner, Running, Stream, Windowed};
-use crate::operators::{self, Dedupe, Flowing, Keyed, KeyedLogic, ProcessStep, Routing};
+use crate::operators::{self, Dedupe, KeyedFlow, KeyedLogic, ProcessStep};
 use crate::state::codec;
 use crate::vocabulary::{Key, Record};
 use crate::window::Windowing;
@@ -13,8 +13,7 @@ use crate::window::Windowing;
 #[must_use = "a keyed stream does nothing by itself"]
 pub struct KeyedStream<'scope, K, T> {
     pub(super) inner: Rc<Inner<'scope>>,
-    pub(super) stream: Flowing<'scope, Keyed<K, T>>,
-    pub(super) routing: Routing,
+    pub(super) stream: KeyedFlow<'scope, K, T>,
 }
 
 impl<'scope, K: Key, T: Record> KeyedStream<'scope, K, T> {
@@ -34,28 +33,28 @@ impl<'scope, K: Key, T: Record> KeyedStream<'scope, K, T> {
         let inner = &self.inner;
         let step = inner.register(name, "dedupe");
         let write_id = move |record: &T, bytes: &mut Vec<u8>| codec::encode_into(&id(record), bytes);
-        let dedupe = Dedupe { name: step.clone(), id: Box::new(write_id), horizon, routing: self.routing };
+        let dedupe = Dedupe { name: step.clone(), id: Box::new(write_id), horizon };
         let built = operators::dedupe(&inner.context, inner.scope.index(), self.stream, dedupe);
         let (stream, _nothing) = inner.stateful(&step, built);
-        Self { inner: self.inner, stream, routing: Routing::Done }
+        Self { inner: self.inner, stream: KeyedFlow::Together(stream) }
     }
 
     /// Assigns each record to its windows. Their grace may change between starts, size and slide may not: with others, the
     /// step needs another name.
     pub fn window(self, windows: impl Windowing) -> Windowed<'scope, K, T> {
-        Windowed { inner: self.inner, stream: self.stream, routing: self.routing, spec: windows.spec() }
+        Windowed { inner: self.inner, stream: self.stream, spec: windows.spec() }
     }
 
     /// Aggregates the records of each key without end, in no windows: running counts, totals, bills.
     pub fn running(self) -> Running<'scope, K, T> {
-        Running { inner: self.inner, stream: self.stream, routing: self.routing }
+        Running { inner: self.inner, stream: self.stream }
     }
 
     /// Gives each record to logic of your own, with state and timers a key: for what windows and dedupe do not cover.
     pub fn process<L: KeyedLogic<K, T>>(self, name: &str, logic: L) -> Stream<'scope, L::Out> {
         let inner = &self.inner;
         let step = inner.register(name, "process");
-        let process = ProcessStep { name: step.clone(), logic, routing: self.routing };
+        let process = ProcessStep { name: step.clone(), logic };
         let built = operators::process(&inner.context, inner.scope.index(), self.stream, process);
         let (stream, _nothing) = inner.stateful(&step, built);
         Stream { inner: self.inner, stream }

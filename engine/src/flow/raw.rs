@@ -5,10 +5,10 @@ use std::rc::Rc;
 use super::{Inner, Origin, Stream};
 use crate::decode::{Decoder, Rejected};
 use crate::event_time::Lag;
-use crate::operators::{self, Flowing, SplitMessage, from_splits};
+use crate::operators::{self, Flowing, SplitMessage, from_splits, untimed};
 use crate::sink::Sink;
 use crate::source::RawBatch;
-use crate::vocabulary::EventTime;
+use crate::vocabulary::{Event, EventTime};
 
 /// Raw records of a source.
 #[must_use = "a source that is not decoded is read and dropped"]
@@ -33,18 +33,21 @@ impl<'scope> Raw<'scope> {
 pub struct Untimed<'scope, T> {
     inner: Rc<Inner<'scope>>,
     origin: Origin,
-    stream: Flowing<'scope, SplitMessage<Vec<T>>>,
+    stream: operators::Untimed<'scope, T>,
 }
 
 impl<'scope, T: Clone + Send + Sync + 'static> Untimed<'scope, T> {
     /// Makes one record of each.
     pub fn map<U: 'static>(self, logic: impl Fn(T) -> U + Send + Sync + 'static) -> Untimed<'scope, U> {
-        self.per_batch("map", move |batch| batch.into_iter().map(&logic).collect())
+        self.per_batch("map", move |batch| batch.into_iter().map(|event| Event::untimed(logic(event.value))).collect())
     }
 
     /// Keeps the records for which `logic` is true.
     pub fn filter(self, logic: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
-        self.per_batch("filter", move |batch| batch.into_iter().filter(&logic).collect())
+        self.per_batch("filter", move |mut batch| {
+            batch.retain(|event| logic(&event.value));
+            batch
+        })
     }
 
     /// Makes any number of records of each.
@@ -52,12 +55,17 @@ impl<'scope, T: Clone + Send + Sync + 'static> Untimed<'scope, T> {
         self,
         logic: impl Fn(T) -> I + Send + Sync + 'static,
     ) -> Untimed<'scope, U> {
-        self.per_batch("flat_map", move |batch| batch.into_iter().flat_map(&logic).collect())
+        self.per_batch("flat_map", move |batch| {
+            batch.into_iter().flat_map(|event| logic(event.value)).map(Event::untimed).collect()
+        })
     }
 
     /// Looks at each record.
     pub fn inspect(self, logic: impl Fn(&T) + Send + Sync + 'static) -> Self {
-        self.per_batch("inspect", move |batch| batch.into_iter().inspect(|record| logic(record)).collect())
+        self.per_batch("inspect", move |batch| {
+            batch.iter().for_each(|event| logic(&event.value));
+            batch
+        })
     }
 
     /// Gives each record its event time, and lets time move as far as the slowest split allows, less `lag`.
@@ -72,13 +80,13 @@ impl<'scope, T: Clone + Send + Sync + 'static> Untimed<'scope, T> {
 
     /// Writes each record to `sink`.
     pub fn sink(self, name: &str, sink: impl Sink<T>) {
-        self.inner.sink(name, self.stream, sink, from_splits);
+        self.inner.sink(name, self.stream, sink, untimed);
     }
 
     fn per_batch<U: 'static>(
         self,
         operation: &str,
-        logic: impl Fn(Vec<T>) -> Vec<U> + Send + Sync + 'static,
+        logic: impl Fn(Vec<Event<T>>) -> Vec<Event<U>> + Send + Sync + 'static,
     ) -> Untimed<'scope, U> {
         let name = self.inner.unnamed(operation);
         let stream = operators::per_batch(&self.inner.context, name, self.stream, move |_split, batch| logic(batch));

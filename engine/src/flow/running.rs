@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::{Inner, Stream};
-use crate::operators::{self, Flowing, Fold, Keyed, Routing, RunningResult, RunningStep};
+use crate::operators::{self, Fold, KeyedFlow, RunningResult, RunningStep};
 use crate::vocabulary::{Key, Record, State};
 use crate::window::aggregate::{self, Aggregate};
 
@@ -12,8 +12,7 @@ use crate::window::aggregate::{self, Aggregate};
 #[must_use = "nothing is computed until it is said what"]
 pub struct Running<'scope, K, T> {
     pub(super) inner: Rc<Inner<'scope>>,
-    pub(super) stream: Flowing<'scope, Keyed<K, T>>,
-    pub(super) routing: Routing,
+    pub(super) stream: KeyedFlow<'scope, K, T>,
 }
 
 impl<'scope, K: Key, T: Record> Running<'scope, K, T> {
@@ -54,9 +53,9 @@ impl<'scope, K: Key, T: Record> Running<'scope, K, T> {
         name: &str,
         fold: Fold<A, T, V>,
     ) -> Stream<'scope, RunningResult<K, V>> {
-        let Self { inner, stream, routing } = self;
+        let Self { inner, stream } = self;
         let step = inner.register(name, "running");
-        let running = RunningStep { name: step.clone(), fold, routing };
+        let running = RunningStep { name: step.clone(), fold };
         let built = operators::running(&inner.context, inner.scope.index(), stream, running);
         let (stream, _nothing) = inner.stateful(&step, built);
         Stream { inner, stream }

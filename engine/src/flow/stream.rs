@@ -5,7 +5,7 @@ use std::rc::Rc;
 use timely::dataflow::operators::Concat;
 
 use super::{Inner, KeyedStream};
-use crate::operators::{self, Flowing, by_value};
+use crate::operators::{self, Flowing, KeyedFlow, by_value};
 use crate::sink::Sink;
 use crate::vocabulary::{Event, Key, Record};
 
@@ -80,8 +80,8 @@ impl<'scope, T: 'static> Stream<'scope, T> {
         T: Record,
     {
         let name = self.inner.unnamed("key_by");
-        let (stream, routing) = operators::key_by(&self.inner.context, name, self.stream, Box::new(selector));
-        KeyedStream { inner: self.inner, stream, routing }
+        let stream = KeyedFlow::Apart { name, stream: self.stream, selector: Box::new(selector) };
+        KeyedStream { inner: self.inner, stream }
     }
 
     /// Writes each record to `sink`.

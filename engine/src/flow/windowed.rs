@@ -6,7 +6,7 @@ use super::{Inner, Stream};
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::operators::{self, Flowing, Fold, Keyed, Routing, WindowResult, WindowStep};
+use crate::operators::{self, Fold, KeyedFlow, WindowResult, WindowStep};
 use crate::sink::Sink;
 use crate::vocabulary::{Key, Record, State};
 use crate::window::WindowSpec;
@@ -16,8 +16,7 @@ use crate::window::aggregate::{self, Aggregate};
 #[must_use = "windows do nothing until they are folded"]
 pub struct Windowed<'scope, K, T> {
     pub(super) inner: Rc<Inner<'scope>>,
-    pub(super) stream: Flowing<'scope, Keyed<K, T>>,
-    pub(super) routing: Routing,
+    pub(super) stream: KeyedFlow<'scope, K, T>,
     pub(super) spec: Result<WindowSpec>,
 }
 
@@ -130,12 +129,12 @@ impl<'scope, K: Key, T: Record> OnTime<'scope, K, T> {
         name: &str,
         fold: Fold<A, T, V>,
     ) -> Stream<'scope, WindowResult<K, V>> {
-        let Self { windowed: Windowed { inner, stream, routing, spec }, take_late } = self;
+        let Self { windowed: Windowed { inner, stream, spec }, take_late } = self;
         // Other windows are another step: old and new ones side by side would charge one time twice.
         let kind = spec.as_ref().map_or_else(|_| "windows".to_owned(), |spec| fold.kind(spec));
         let step = inner.register(name, &kind);
         let built = spec.and_then(|spec| {
-            let window = WindowStep { name: step.clone(), spec, fold, routing };
+            let window = WindowStep { name: step.clone(), spec, fold };
             operators::window(&inner.context, inner.scope.index(), stream, window)
         });
         let (results, late) = inner.stateful(&step, built);

@@ -10,14 +10,14 @@ use timely::progress::operate::FrontierInterest;
 
 use super::context::JobContext;
 use super::guard::guarded;
-use super::{Flowing, SplitMessage};
+use super::{Flowing, SplitMessage, Untimed};
 use crate::decode::{Decoder, Rejected};
 use crate::metrics::{self, StepMetrics};
 use crate::source::RawBatch;
-use crate::vocabulary::{SplitId, StepName};
+use crate::vocabulary::{Event, SplitId, StepName};
 
 /// Decoded and rejected records, each by split.
-type Decoded<'scope, T> = (Flowing<'scope, SplitMessage<Vec<T>>>, Flowing<'scope, SplitMessage<Vec<Rejected>>>);
+type Decoded<'scope, T> = (Untimed<'scope, T>, Flowing<'scope, SplitMessage<Vec<Rejected>>>);
 
 /// Decodes the records of the source `step`.
 pub(crate) fn decode<'scope, D: Decoder>(
@@ -67,14 +67,14 @@ pub(crate) fn decode<'scope, D: Decoder>(
     (good, bad)
 }
 
-fn decode_batch<D: Decoder>(decoder: &D, split: &SplitId, batch: &RawBatch) -> (Vec<D::Output>, Vec<Rejected>) {
+fn decode_batch<D: Decoder>(decoder: &D, split: &SplitId, batch: &RawBatch) -> (Vec<Event<D::Output>>, Vec<Rejected>) {
     let mut good = Vec::with_capacity(batch.len());
     let mut bad = Vec::new();
     for (index, raw) in batch.records().enumerate() {
         let fault = if batch.has_faults() { batch.fault(index) } else { None };
         let decoded = fault.map_or_else(|| decoder.decode(raw), |fault| Err(fault.to_owned()));
         match decoded {
-            Ok(value) => good.push(value),
+            Ok(value) => good.push(Event::untimed(value)),
             Err(error) => bad.push(Rejected {
                 error,
                 raw: String::from_utf8_lossy(raw).into_owned(),
@@ -98,7 +98,7 @@ mod tests {
         batch.push(b"good", "11");
         batch.push(b"b\xffd", "12");
         let (good, bad) = decode_batch(&lines(), &"shard-0".into(), &batch);
-        assert_eq!(good, ["good"]);
+        assert_eq!(good.into_iter().map(|event| event.value).collect::<Vec<_>>(), ["good"]);
         assert_eq!(bad.len(), 1);
         assert_eq!(
             (bad[0].raw.as_str(), bad[0].split.as_str(), bad[0].position.as_str()),

@@ -6,10 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Flowing;
 use super::context::JobContext;
 use super::control::Control;
-use super::key_by::{Keyed, Routing, stateful_by_key};
+use super::key_by::{Keyed, KeyedFlow, stateful_by_key};
 use super::share::Share;
 use super::stateful::{EpochLogic, Made, Outputs};
 use crate::error::Result;
@@ -33,7 +32,6 @@ pub(crate) struct Dedupe<T> {
     pub(crate) name: StepName,
     pub(crate) id: WriteId<T>,
     pub(crate) horizon: Duration,
-    pub(crate) routing: Routing,
 }
 
 /// Builds the dedupe operator. Gives first records, nothing, and control parts.
@@ -43,10 +41,10 @@ pub(crate) struct Dedupe<T> {
 pub(crate) fn dedupe<'scope, K: Key, T: Record>(
     context: &Arc<JobContext>,
     worker: usize,
-    stream: Flowing<'scope, Keyed<K, T>>,
+    flow: KeyedFlow<'scope, K, T>,
     step: Dedupe<T>,
 ) -> Result<Outputs<'scope, Keyed<K, T>, ()>> {
-    let Dedupe { name, id, horizon, routing } = step;
+    let Dedupe { name, id, horizon } = step;
     let share = Share::new(context, &name, worker);
     let mut seen = SeenIds::new(horizon);
     share.restore(&mut |group, _table, key, value| seen.restore(group, key, value))?;
@@ -61,7 +59,7 @@ pub(crate) fn dedupe<'scope, K: Key, T: Record>(
         duplicates: counters::duplicates(&name),
         marker: std::marker::PhantomData,
     };
-    Ok(stateful_by_key(context, &name, stream, &routing, logic))
+    Ok(stateful_by_key(context, &name, flow, logic))
 }
 
 struct DedupeLogic<K, T> {
@@ -92,30 +90,30 @@ impl<K: Key, T: Record> EpochLogic for DedupeLogic<K, T> {
     type Out = Keyed<K, T>;
     type Side = ();
 
-    fn batch(&mut self, records: Vec<Keyed<K, T>>, made: &mut Made<Keyed<K, T>, ()>) -> Result<()> {
+    fn batch(&mut self, mut records: Vec<Keyed<K, T>>, made: &mut Made<Keyed<K, T>, ()>) -> Result<()> {
         let count = records.len();
-        made.out.reserve(count);
         let mut fingerprints = std::mem::take(&mut self.fingerprints_at_hand);
-        let mut records = records.into_iter();
-        while records.len() > 0 {
-            fingerprints.clear();
-            for keyed in records.as_slice().iter().take(LOOK_AHEAD) {
-                let group = self.share.group_of(keyed.hash);
-                fingerprints.push((group, self.fingerprint(keyed)?));
-            }
-            // In a loop of their own: hashing in between would leave room for two or three of them at a time.
-            for (group, fingerprint) in &fingerprints {
+        fingerprints.clear();
+        for keyed in &records {
+            fingerprints.push((self.share.group_of(keyed.hash), self.fingerprint(keyed)?));
+        }
+        // Hashed before: hashing in between would leave room for two or three look-ups at a time.
+        let mut ahead = fingerprints.iter();
+        for (group, fingerprint) in ahead.by_ref().take(LOOK_AHEAD) {
+            self.seen.prefetch(*group, *fingerprint);
+        }
+        let mut at_hand = fingerprints.iter();
+        records.retain(|keyed| {
+            if let Some((group, fingerprint)) = ahead.next() {
                 self.seen.prefetch(*group, *fingerprint);
             }
-            for ((group, fingerprint), keyed) in fingerprints.iter().zip(records.by_ref()) {
-                let Event { at, watermark, .. } = keyed.event;
-                if self.seen.check_and_insert(*group, *fingerprint, at, watermark) == Seen::First {
-                    made.out.push(keyed);
-                }
-            }
-        }
+            let Event { at, watermark, .. } = keyed.event;
+            let seen = at_hand.next().map(|(group, id)| self.seen.check_and_insert(*group, *id, at, watermark));
+            seen == Some(Seen::First)
+        });
         self.fingerprints_at_hand = fingerprints;
-        self.duplicates.increment(count.saturating_sub(made.out.len()) as u64);
+        self.duplicates.increment(count.saturating_sub(records.len()) as u64);
+        made.out = records;
         Ok(())
     }
 

@@ -18,7 +18,7 @@ use super::control::Control;
 use super::guard::guarded;
 use super::hub::SourceHub;
 use super::source::{SPLITS, SPLITS_GROUP};
-use super::{Flowing, Port, SplitMessage, Time};
+use super::{Flowing, Port, SplitMessage, Time, Untimed};
 use crate::error::Result;
 use crate::event_time::{Fruitless, Lag, SplitClock};
 use crate::metrics::SplitTimeMetrics;
@@ -38,7 +38,7 @@ pub(crate) fn event_time<'scope, T: 'static>(
     context: &Arc<JobContext>,
     step: &StepName,
     hub: Option<Arc<SourceHub>>,
-    stream: Flowing<'scope, SplitMessage<Vec<T>>>,
+    stream: Untimed<'scope, T>,
     extract: Extract<T>,
     lag: Lag,
 ) -> (Flowing<'scope, Event<T>>, Flowing<'scope, Control>) {
@@ -146,7 +146,7 @@ impl<T: 'static> EventTimeOperator<T> {
 
     /// Takes messages of `epoch`. This worker's source sends its epochs in order, so the first message of a later one
     /// ends what is stored with the earlier.
-    fn take(&mut self, epoch: Epoch, messages: Vec<SplitMessage<Vec<T>>>) -> Result<()> {
+    fn take(&mut self, epoch: Epoch, messages: Vec<SplitMessage<Vec<Event<T>>>>) -> Result<()> {
         if epoch > self.epoch {
             self.hand_over()?;
             self.epoch = epoch;
@@ -188,7 +188,7 @@ impl<T: 'static> EventTimeOperator<T> {
         }
     }
 
-    fn stamp(&mut self, split: &Arc<SplitId>, batch: Vec<T>) {
+    fn stamp(&mut self, split: &Arc<SplitId>, mut events: Vec<Event<T>>) {
         self.fruitless.remove(split);
         let clocked = match self.clocks.get_mut(split) {
             Some(clocked) => clocked,
@@ -211,12 +211,10 @@ impl<T: 'static> EventTimeOperator<T> {
             clocked.clock.raise_to(self.hub.board().wake(split));
         }
         let (clock, extract) = (&mut clocked.clock, &self.extract);
-        let stamped = batch.into_iter().map(|value| {
-            let at = extract(&value);
-            let watermark = clock.observe(at);
-            Event { at, watermark, value }
-        });
-        let mut events: Vec<_> = stamped.collect();
+        for event in &mut events {
+            event.at = extract(&event.value);
+            event.watermark = clock.observe(event.at);
+        }
         let moved = clocked.clock.watermark() != before;
         clocked.changed |= moved;
         clocked.unpublished |= moved;

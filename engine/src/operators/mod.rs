@@ -37,17 +37,19 @@ mod window;
 use timely::dataflow::Stream;
 use timely::order::Product;
 
+use crate::vocabulary::Event;
+
 pub(crate) use commit::commit;
 pub(crate) use decode::decode;
 pub(crate) use dedupe::{Dedupe, dedupe};
 pub(crate) use event_time::{event_time, event_time_step};
 pub(crate) use guard::{naming_panics, panic_error};
-pub(crate) use key_by::{Keyed, Routing, key_by};
+pub(crate) use key_by::KeyedFlow;
 pub use process::{KeyContext, KeyedLogic};
 pub(crate) use process::{ProcessStep, process};
 pub use running::RunningResult;
 pub(crate) use running::{RunningStep, running};
-pub(crate) use sink::{Unpack, by_value, from_splits, sink};
+pub(crate) use sink::{Unpack, by_value, from_splits, sink, untimed};
 pub(crate) use source::{IDENTITY, source};
 pub(crate) use split_message::SplitMessage;
 pub(crate) use stateful::Outputs;
@@ -63,3 +65,6 @@ type Port<D> = timely::dataflow::channels::pushers::Output<Time, Vec<D>>;
 
 /// A stream of the streaming region.
 pub(crate) type Flowing<'scope, D> = Stream<'scope, Time, Vec<D>>;
+
+/// Decoded records by split. They lie where their times will be filled in, so that giving them times copies nothing.
+pub(crate) type Untimed<'scope, T> = Flowing<'scope, SplitMessage<Vec<Event<T>>>>;

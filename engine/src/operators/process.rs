@@ -4,10 +4,9 @@
 
 use std::sync::Arc;
 
-use super::Flowing;
 use super::context::JobContext;
 use super::control::Control;
-use super::key_by::{Keyed, Routing, stateful_by_key};
+use super::key_by::{Keyed, KeyedFlow, stateful_by_key};
 use super::share::Share;
 use super::stateful::{EpochLogic, Made, Outputs};
 use super::tier::TieredState;
@@ -171,7 +170,6 @@ impl<K: Key, S: State, O> KeyContext<'_, K, S, O> {
 pub(crate) struct ProcessStep<L> {
     pub(crate) name: StepName,
     pub(crate) logic: L,
-    pub(crate) routing: Routing,
 }
 
 /// Builds the process operator. Gives results, nothing, and control parts.
@@ -181,17 +179,17 @@ pub(crate) struct ProcessStep<L> {
 pub(crate) fn process<'scope, K: Key, T: Record, L: KeyedLogic<K, T>>(
     context: &Arc<JobContext>,
     worker: usize,
-    stream: Flowing<'scope, Keyed<K, T>>,
+    flow: KeyedFlow<'scope, K, T>,
     step: ProcessStep<L>,
 ) -> Result<Outputs<'scope, Event<L::Out>, ()>> {
-    let ProcessStep { name, logic, routing } = step;
+    let ProcessStep { name, logic } = step;
     let share = Share::new(context, &name, worker);
     let (mut timers, mut scratch) = (Timers::new(), Vec::new());
     let state = TieredState::restore(context, &share, STATE, &mut |group, _table, key, value| {
         timers.restore(group, |key: &K| stable_hash(key, &mut scratch), key, value)
     })?;
     let logic = ProcessLogic { share, logic, state, timers, scratch, marker: std::marker::PhantomData };
-    Ok(stateful_by_key(context, &name, stream, &routing, logic))
+    Ok(stateful_by_key(context, &name, flow, logic))
 }
 
 struct ProcessLogic<K, T, L: KeyedLogic<K, T>> {

@@ -4,10 +4,9 @@
 
 use std::sync::Arc;
 
-use super::Flowing;
 use super::context::JobContext;
 use super::control::Control;
-use super::key_by::{Keyed, Routing, stateful_by_key};
+use super::key_by::{Keyed, KeyedFlow, stateful_by_key};
 use super::share::Share;
 use super::stateful::{EpochLogic, Made, Outputs};
 use super::tier::TieredState;
@@ -36,7 +35,6 @@ pub struct RunningResult<K, V> {
 pub(crate) struct RunningStep<A, T, V> {
     pub(crate) name: StepName,
     pub(crate) fold: Fold<A, T, V>,
-    pub(crate) routing: Routing,
 }
 
 /// Builds the running operator. Gives results, nothing, and control parts.
@@ -46,14 +44,14 @@ pub(crate) struct RunningStep<A, T, V> {
 pub(crate) fn running<'scope, K: Key, T: Record, A: State, V: Clone + 'static>(
     context: &Arc<JobContext>,
     worker: usize,
-    stream: Flowing<'scope, Keyed<K, T>>,
+    flow: KeyedFlow<'scope, K, T>,
     step: RunningStep<A, T, V>,
 ) -> Result<Outputs<'scope, Event<RunningResult<K, V>>, ()>> {
-    let RunningStep { name, fold, routing } = step;
+    let RunningStep { name, fold } = step;
     let share = Share::new(context, &name, worker);
     let totals = TieredState::restore(context, &share, TOTALS, &mut |_, _, _, _| Ok(()))?;
     let logic = RunningLogic { share, fold, totals, places: Vec::new() };
-    Ok(stateful_by_key(context, &name, stream, &routing, logic))
+    Ok(stateful_by_key(context, &name, flow, logic))
 }
 
 struct RunningLogic<K, T, A, V> {

@@ -4,11 +4,9 @@
 
 use std::sync::Arc;
 
-use timely::dataflow::channels::pact::Pipeline;
-
 use super::context::JobContext;
 use super::control::Control;
-use super::stateful::{EpochLogic, Made, stateful};
+use super::stateful::{EpochLogic, Intake, Made, stateful};
 use super::{Flowing, SplitMessage};
 use crate::error::Result;
 use crate::metrics::SinkMetrics;
@@ -23,7 +21,20 @@ pub(crate) fn by_value<T: 'static>(events: Vec<Event<T>>, writer: &mut dyn SinkW
     events.iter().try_for_each(|event| writer.stage(&event.value))
 }
 
-/// Stages the records of an untimed stream.
+/// Stages the records of a stream that has no event time yet.
+pub(crate) fn untimed<T: 'static>(
+    messages: Vec<SplitMessage<Vec<Event<T>>>>,
+    writer: &mut dyn SinkWriter<T>,
+) -> Result<()> {
+    for message in messages {
+        if let SplitMessage::Records { batch, .. } = message {
+            by_value(batch, writer)?;
+        }
+    }
+    Ok(())
+}
+
+/// Stages what a decoder rejected.
 pub(crate) fn from_splits<T: 'static>(
     messages: Vec<SplitMessage<Vec<T>>>,
     writer: &mut dyn SinkWriter<T>,
@@ -47,7 +58,7 @@ pub(crate) fn sink<'scope, D: 'static, T: 'static>(
 ) -> Flowing<'scope, Control> {
     let metrics = SinkMetrics::register(step, worker);
     let logic = SinkLogic { step: step.clone(), worker: worker as u32, writer, unpack, metrics };
-    stateful(context, step, stream, Pipeline, false, logic).2
+    stateful(context, step, stream, Intake::in_place(), logic).2
 }
 
 struct SinkLogic<D, T: 'static> {

@@ -4,10 +4,11 @@
 //! *Survives a crash*: what the logic hands over when an epoch closes.
 
 use std::collections::BTreeMap;
+use std::iter::Once;
 use std::sync::Arc;
 
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::ParallelizationContract;
+use timely::dataflow::channels::pact::{ParallelizationContract, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::{Capability, InputCapability};
@@ -59,20 +60,38 @@ pub(super) struct Made<O, S> {
 /// Results, side results and control parts.
 pub(crate) type Outputs<'scope, O, S> = (Flowing<'scope, O>, Flowing<'scope, S>, Flowing<'scope, Control>);
 
-/// Builds a stateful operator. `keyed`: its input came through an exchange, and is in the in-flight account until it is
-/// processed.
-pub(super) fn stateful<'scope, L, P>(
+/// How records come into a stateful operator.
+pub(super) struct Intake<P, U> {
+    pub(super) pact: P,
+    /// Takes a container apart into batches of records.
+    pub(super) unpack: U,
+    /// Whether the records are in the in-flight account until they are processed.
+    pub(super) in_flight: bool,
+}
+
+impl<R> Intake<Pipeline, fn(Vec<R>) -> Once<Vec<R>>> {
+    /// Records of the same worker, in containers as they are.
+    pub(super) fn in_place() -> Self {
+        Self { pact: Pipeline, unpack: std::iter::once, in_flight: false }
+    }
+}
+
+/// Builds a stateful operator.
+pub(super) fn stateful<'scope, C, L, P, U, B>(
     context: &Arc<JobContext>,
     step: &StepName,
-    stream: Flowing<'scope, L::In>,
-    pact: P,
-    keyed: bool,
+    stream: Flowing<'scope, C>,
+    intake: Intake<P, U>,
     logic: L,
 ) -> Outputs<'scope, L::Out, L::Side>
 where
+    C: 'static,
     L: EpochLogic,
-    P: ParallelizationContract<Time, Vec<L::In>>,
+    P: ParallelizationContract<Time, Vec<C>>,
+    U: Fn(Vec<C>) -> B + 'static,
+    B: IntoIterator<Item = Vec<L::In>>,
 {
+    let Intake { pact, unpack, in_flight } = intake;
     let worker = stream.scope().index();
     let mut builder = OperatorBuilder::new(step.to_string(), stream.scope());
     let mut input = builder.new_input(stream, pact);
@@ -84,13 +103,14 @@ where
     let step = step.clone();
     builder.build(move |capabilities| {
         let mut operator =
-            StatefulOperator::new(&context, &step, worker, logic, capabilities, (out, side, control), keyed);
+            StatefulOperator::new(&context, &step, worker, logic, capabilities, (out, side, control), in_flight);
         move |frontiers| {
             guarded(&context, step.as_str(), || {
                 let mut outcome = Ok(());
                 input.for_each(|capability, data| {
                     if outcome.is_ok() {
-                        outcome = operator.take(&capability, std::mem::take(data));
+                        let mut batches = unpack(std::mem::take(data)).into_iter();
+                        outcome = batches.try_for_each(|records| operator.take(&capability, records));
                     }
                 });
                 outcome?;
@@ -123,7 +143,7 @@ struct StatefulOperator<L: EpochLogic> {
     open: u64,
     early: BTreeMap<u64, Vec<Early<L::In>>>,
     watermark: EventTime,
-    keyed: bool,
+    in_flight: bool,
     metrics: StepMetrics,
     stash: StashMetrics,
 }
@@ -136,7 +156,7 @@ impl<L: EpochLogic> StatefulOperator<L> {
         logic: L,
         capabilities: Vec<Capability<Time>>,
         (out, side, control): (Port<L::Out>, Port<L::Side>, Port<Control>),
-        keyed: bool,
+        in_flight: bool,
     ) -> Self {
         let mut capabilities = capabilities.into_iter();
         let hold = capabilities.next().filter(|_| logic.hold(EventTime::MIN).is_some());
@@ -155,7 +175,7 @@ impl<L: EpochLogic> StatefulOperator<L> {
             open: context.first_epoch.number(),
             early: BTreeMap::new(),
             watermark: EventTime::MIN,
-            keyed,
+            in_flight,
             metrics: StepMetrics::register(step),
             stash,
         };
@@ -182,7 +202,7 @@ impl<L: EpochLogic> StatefulOperator<L> {
         let count = records.len();
         let mut made = Made { out: Vec::new(), side: Vec::new() };
         self.logic.batch(records, &mut made)?;
-        if self.keyed {
+        if self.in_flight {
             self.context.flight.arrived::<L::In>(count);
         }
         self.metrics.batch(count, self.logic.left(count, &made));

@@ -8,10 +8,9 @@
 
 use std::sync::Arc;
 
-use super::Flowing;
 use super::context::JobContext;
 use super::control::Control;
-use super::key_by::{Keyed, Routing, stateful_by_key};
+use super::key_by::{Keyed, KeyedFlow, stateful_by_key};
 use super::open_windows::OpenWindows;
 use super::share::{Share, Visit};
 use super::stateful::{EpochLogic, Made, Outputs};
@@ -98,7 +97,6 @@ pub(crate) struct WindowStep<A, T, V> {
     pub(crate) name: StepName,
     pub(crate) spec: WindowSpec,
     pub(crate) fold: Fold<A, T, V>,
-    pub(crate) routing: Routing,
 }
 
 /// Builds the window operator. Gives results, late records and control parts.
@@ -108,14 +106,14 @@ pub(crate) struct WindowStep<A, T, V> {
 pub(crate) fn window<'scope, K: Key, T: Record, A: State, V: Clone + 'static>(
     context: &Arc<JobContext>,
     worker: usize,
-    stream: Flowing<'scope, Keyed<K, T>>,
+    flow: KeyedFlow<'scope, K, T>,
     step: WindowStep<A, T, V>,
 ) -> Result<WindowOutputs<'scope, K, T, V>> {
-    let WindowStep { name, spec, mut fold, routing } = step;
+    let WindowStep { name, spec, mut fold } = step;
     let open = OpenWindows::new(spec, fold.merge.take());
     let share = Share::new(context, &name, worker);
     let logic: WindowLogic<K, T, A, V> = WindowLogic::restore(share, spec, fold, open, Share::restore)?;
-    Ok(stateful_by_key(context, &name, stream, &routing, logic))
+    Ok(stateful_by_key(context, &name, flow, logic))
 }
 
 struct WindowLogic<K, T, A, V> {
@@ -252,12 +250,18 @@ impl<K: Key, T: Record, A: State, V: Clone + 'static> EpochLogic for WindowLogic
     type Side = Event<T>;
 
     fn batch(&mut self, records: Vec<Keyed<K, T>>, made: &mut Made<Self::Out, Self::Side>) -> Result<()> {
-        for Keyed { hash, key, event } in records {
-            if !self.add(hash, &key, &event) {
-                made.side.push(event);
-            }
+        // Late ones are few: the others are not moved for their sake.
+        let late = records.iter().enumerate().filter_map(|(index, Keyed { hash, key, event })| {
+            let taken = self.add(*hash, key, event);
+            (!taken).then_some(index)
+        });
+        let late: Vec<_> = late.collect();
+        self.late.increment(late.len() as u64);
+        if !late.is_empty() {
+            let mut late = late.into_iter().peekable();
+            let records = records.into_iter().enumerate();
+            made.side.extend(records.filter_map(|(index, keyed)| late.next_if_eq(&index).map(|_| keyed.event)));
         }
-        self.late.increment(made.side.len() as u64);
         Ok(())
     }
 

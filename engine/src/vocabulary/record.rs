@@ -58,6 +58,11 @@ pub struct Event<T> {
 }
 
 impl<T> Event<T> {
+    /// A record whose times are still to be filled in.
+    pub(crate) fn untimed(value: T) -> Self {
+        Self { at: EventTime::MIN, watermark: EventTime::MIN, value }
+    }
+
     /// The same times with another value.
     pub fn with<U>(&self, value: U) -> Event<U> {
         Event { at: self.at, watermark: self.watermark, value }
