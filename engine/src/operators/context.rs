@@ -253,7 +253,16 @@ impl JobContext {
 
     /// Whether the sources may read on.
     pub(crate) fn may_emit(&self) -> bool {
-        self.clock.may_emit() && self.flight.has_room() && !self.is_behind() && !self.failed()
+        let room = self.memory.room().is_none_or(|room| self.flight.records() <= room);
+        room && self.flight.has_room() && self.clock.may_emit() && !self.is_behind() && !self.failed()
+    }
+
+    /// How many bytes one worker's source may read at a time, `most` or less: of small records that many would not find room
+    /// where each brings in an entry of keyed state.
+    pub(crate) fn readable(&self, most: usize) -> usize {
+        let room = self.memory.room().map(|room| room.saturating_sub(self.flight.records()));
+        let share = room.map(|room| room / self.workers.max(1));
+        share.map_or(most, |records| records.saturating_mul(self.flight.average()).clamp(1, most.max(1)))
     }
 
     /// Whether the store, or state that has to leave memory for it, is behind the records.
@@ -327,10 +336,19 @@ impl Flight {
 
     /// The estimated size of what is on its way, in bytes: as it was read, or as it lies in memory, whichever is more.
     pub(crate) fn bytes(&self) -> i64 {
-        let records = self.read_records.load(Ordering::Relaxed).max(1);
-        let average = self.read_bytes.load(Ordering::Relaxed) / records;
-        let as_read = self.records.load(Ordering::Relaxed).saturating_mul(average.max(1));
+        let as_read = self.records.load(Ordering::Relaxed).saturating_mul(self.average() as i64);
         as_read.max(self.sizes.load(Ordering::Relaxed))
+    }
+
+    /// Bytes of a record as it was read, on average; at least 1.
+    fn average(&self) -> usize {
+        let records = self.read_records.load(Ordering::Relaxed).max(1);
+        usize::try_from(self.read_bytes.load(Ordering::Relaxed) / records).unwrap_or_default().max(1)
+    }
+
+    /// How many records are on their way.
+    pub(super) fn records(&self) -> usize {
+        usize::try_from(self.records.load(Ordering::Relaxed)).unwrap_or_default()
     }
 
     fn has_room(&self) -> bool {

@@ -115,7 +115,8 @@ mod tests {
                 assert_eq!(groups.worker_of(groups.group_of(*hash), 3) as u64, batch.to);
             }
         }
-        let mut values: Vec<_> = batches.iter().flat_map(|batch| &batch.records).map(|keyed| keyed.event.value).collect();
+        let mut values: Vec<_> =
+            batches.iter().flat_map(|batch| &batch.records).map(|keyed| keyed.event.value).collect();
         values.sort_unstable();
         assert_eq!(values, (0..1000).collect::<Vec<_>>());
     }

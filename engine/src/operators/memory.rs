@@ -8,6 +8,8 @@ pub(crate) struct Memory {
     budget: usize,
     /// What all of them keep, in bytes, as of each one's last epoch.
     resident: AtomicUsize,
+    /// Bytes of an entry, of the map that has the largest.
+    entry: AtomicUsize,
     /// How many of them cannot make room before the base is brought up to date.
     pressing: AtomicUsize,
 }
@@ -17,12 +19,14 @@ impl Memory {
         Self {
             budget: usize::try_from(budget).unwrap_or(usize::MAX),
             resident: AtomicUsize::new(0),
+            entry: AtomicUsize::new(0),
             pressing: AtomicUsize::new(0),
         }
     }
 
-    /// A map that kept `before` keeps `now`.
-    pub(super) fn account(&self, before: usize, now: usize) {
+    /// A map that kept `before` keeps `now`, in entries of `entry` bytes each.
+    pub(super) fn account(&self, before: usize, now: usize, entry: usize) {
+        self.entry.fetch_max(entry, Ordering::Relaxed);
         // Never below 0: each map takes back only what it has put in.
         self.resident.fetch_add(now, Ordering::Relaxed);
         self.resident.fetch_sub(before, Ordering::Relaxed);
@@ -37,6 +41,13 @@ impl Memory {
     pub(super) fn is_full(&self) -> bool {
         let resident = self.resident.load(Ordering::Relaxed);
         resident > self.budget.saturating_sub(self.budget / 20)
+    }
+
+    /// How many records may be on their way to the maps: each may be of a key that is not there, and bring in an entry. As
+    /// many as there is room for, and some where entries have to leave for them. `None`: there are no maps.
+    pub(super) fn room(&self) -> Option<usize> {
+        let free = self.budget.saturating_sub(self.resident.load(Ordering::Relaxed));
+        free.max(self.budget / 12).checked_div(self.entry.load(Ordering::Relaxed))
     }
 
     /// A map begins, or ceases, to be over its share.
@@ -100,11 +111,21 @@ mod tests {
     #[test]
     fn what_is_given_back_is_room_again() {
         let memory = Memory::new(100);
-        memory.account(0, 80);
+        memory.account(0, 80, 1);
         assert_eq!((memory.share_of(80), memory.is_full()), (100, false));
-        memory.account(0, 80);
+        memory.account(0, 80, 1);
         assert_eq!((memory.share_of(80), memory.is_full()), (50, true));
-        memory.account(80, 0);
+        memory.account(80, 0, 1);
         assert_eq!(memory.share_of(80), 100);
+    }
+
+    #[test]
+    fn there_is_room_for_as_many_records_as_entries_and_for_some_where_memory_is_full() {
+        let memory = Memory::new(1_200);
+        assert_eq!(memory.room(), None);
+        memory.account(0, 1_000, 10);
+        assert_eq!(memory.room(), Some(20));
+        memory.account(1_000, 1_300, 10);
+        assert_eq!(memory.room(), Some(10));
     }
 }

@@ -77,8 +77,10 @@ impl Share {
         self.metrics.entries.set(entries as f64);
         self.metrics.bytes.set(bytes as f64);
         self.changed.record(changes.len() as f64);
-        if let Some(changelog) = changes.finish() {
-            parts.push(Control::Changes { step: self.name.clone(), worker: self.worker(), changelog });
-        }
+        parts.extend(changes.finish_in_parts().into_iter().map(|changelog| Control::Changes {
+            step: self.name.clone(),
+            worker: self.worker(),
+            changelog,
+        }));
     }
 }

@@ -213,7 +213,7 @@ impl SourceOperator {
 
     /// Reads from the splits in turn until the activation's share is used up or none has anything.
     fn read(&mut self) -> Result<()> {
-        let mut budget = ACTIVATION_BYTES;
+        let mut budget = self.context.readable(ACTIVATION_BYTES);
         let mut records = 0u64;
         let started = self.context.now();
         loop {

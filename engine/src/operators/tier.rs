@@ -78,8 +78,8 @@ impl<K: Key, V: State> TieredState<K, V> {
     where
         K: 'a,
     {
-        // What an epoch touches cannot leave before it is over, so it is over sooner where that is too much.
-        if !self.pressing && self.base.is_some() && self.make_room() {
+        // What an epoch changes cannot leave before it is over, so it is over sooner where that is too much.
+        if self.base.is_some() && (self.make_room() || self.is_long()) && !self.pressing {
             self.press(true);
             self.context.hurry();
         }
@@ -102,27 +102,34 @@ impl<K: Key, V: State> TieredState<K, V> {
         self.warm_up()
     }
 
-    /// Lets go of what is above this map's share of the job's memory. Says whether too little may go: it is not in the base
-    /// yet.
+    /// Lets go of what is above this map's share of the job's memory. Says whether too much is bound: it may not go before
+    /// the base has it.
     fn make_room(&mut self) -> bool {
         let allowed = self.account();
+        let bound = self.state.bound_bytes();
         // A twentieth over is no reason to do anything.
         let limit = allowed.saturating_add(allowed / 20);
-        if self.accounted <= limit {
-            return false;
+        if self.accounted > limit && bound < self.accounted {
+            if self.state.evict(allowed) > 0 {
+                // Memory is full, so the rest of the base would find no place.
+                self.warming = None;
+            }
+            self.account();
         }
-        if self.state.evict(allowed) > 0 {
-            // Memory is full, so the rest of the base would find no place.
-            self.warming = None;
-        }
-        self.account();
-        self.accounted > limit
+        // A third is what one epoch more may bring in, before what is bound now is in the base.
+        self.accounted > limit || (self.state.is_partial() && bound > allowed / 3 * 2)
+    }
+
+    /// Whether the open epoch has changed as much as one should: three may be on their way into the base at a time.
+    fn is_long(&self) -> bool {
+        let allowed = self.context.memory.share_of(self.accounted);
+        self.state.is_partial() && self.state.changed_bytes() > allowed / 6
     }
 
     /// Tells the job's account what this map keeps. Gives what it may keep.
     fn account(&mut self) -> usize {
         let resident = self.state.resident_bytes();
-        self.context.memory.account(self.accounted, resident);
+        self.context.memory.account(self.accounted, resident, self.state.entry_bytes());
         self.accounted = resident;
         self.context.memory.share_of(resident)
     }
@@ -157,7 +164,7 @@ impl<K: Key, V: State> TieredState<K, V> {
 
 impl<K, V> Drop for TieredState<K, V> {
     fn drop(&mut self) {
-        self.context.memory.account(self.accounted, 0);
+        self.context.memory.account(self.accounted, 0, 0);
         if self.pressing {
             self.context.memory.press(false);
         }

@@ -144,7 +144,10 @@ impl Base for StepBase {
         spans.sort_unstable_by(|a, b| at(a.0, a.1).cmp(at(b.0, b.1)));
         let keys: Vec<&[u8]> = spans.iter().map(|&(start, end, _)| at(start, end)).collect();
         let family = self.store.db.cf_handle(BASE_FAMILY).ok_or_else(|| Error::internal("the store has no base"))?;
-        let values = self.store.db.batched_multi_get_cf(family, &keys, true);
+        // What memory has no room for is met again too late for its block to be in the cache still.
+        let mut reading = ReadOptions::default();
+        reading.fill_cache(false);
+        let values = self.store.db.batched_multi_get_cf_opt(family, &keys, true, &reading);
         for ((value, key), (_, _, index)) in values.into_iter().zip(keys).zip(spans) {
             let value = value.map_err(|error| broken("could not read state back", error))?;
             if let Some(value) = value {

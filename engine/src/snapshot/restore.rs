@@ -70,7 +70,10 @@ impl Store {
     pub(super) fn changelog(&self, (epoch, index, log): &Place) -> Result<DBPinnableSlice<'_>> {
         let lost =
             |why: &str| Error::state(format!("the snapshot is damaged: changelog {index} of epoch {epoch} {why}"));
-        let found = self.db.get_pinned(layout::changelog(*epoch, *index));
+        // Read once, so not for the cache.
+        let mut reading = ReadOptions::default();
+        reading.fill_cache(false);
+        let found = self.db.get_pinned_opt(layout::changelog(*epoch, *index), &reading);
         let found =
             found.map_err(|error| broken(format!("could not read changelog {index} of epoch {epoch}"), error))?;
         let found = found.ok_or_else(|| lost("is missing"))?;

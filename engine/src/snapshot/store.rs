@@ -109,6 +109,9 @@ pub(super) struct Inner {
     pub(super) failed: bool,
 }
 
+/// More than what a batch takes for a record beside its value.
+const RECORD_BYTES: usize = 64;
+
 /// Options of a write that must be on the disk when it returns.
 pub(super) fn durable() -> WriteOptions {
     let mut options = WriteOptions::default();
@@ -157,10 +160,14 @@ impl Store {
             ));
         }
         let record = inner.record_of(&batch)?;
-        let mut writes = WriteBatch::default();
-        writes.put(layout::epoch(epoch), records::seal(Kind::Epoch, &record)?);
-        for (index, change) in (0_u32..).zip(&batch.changes) {
-            writes.put(layout::changelog(epoch, index), &change.changelog);
+        let sealed = records::seal(Kind::Epoch, &record)?;
+        let bytes = batch.changes.iter().fold(sealed.len(), |sum, change| sum.saturating_add(change.changelog.len()));
+        let mut writes =
+            WriteBatch::with_capacity_bytes(bytes.saturating_add(RECORD_BYTES * (batch.changes.len() + 1)));
+        writes.put(layout::epoch(epoch), sealed);
+        // Each goes as soon as its copy is there: an epoch may be most of the memory that a job takes.
+        for (index, change) in (0_u32..).zip(batch.changes) {
+            writes.put(layout::changelog(epoch, index), change.changelog);
         }
         inner.failed = true;
         self.db

@@ -60,6 +60,8 @@ impl Tuning {
         options.set_max_background_jobs(2);
         options.set_max_open_files(512);
         options.set_bytes_per_sync(1 << 20);
+        // Of each file that is merged, a dozen at a time.
+        options.set_compaction_readahead_size(256 << 10);
         // Every fold writes all over the base, and merging it down rewrites what it meets there: less often, and more at once.
         options.set_level_zero_file_num_compaction_trigger(8);
         // What is young is rewritten soon, and a dedupe's fingerprints do not shrink at all: compressing everything took 9 % of

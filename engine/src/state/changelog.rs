@@ -14,6 +14,9 @@ use super::frame::{self, Kind};
 use crate::error::{Error, Result};
 use crate::vocabulary::KeyGroup;
 
+/// From so many bytes on the next change begins a part of its own.
+const PART_BYTES: usize = 1 << 20;
+
 /// Tells the tables of one step apart. A step that has a single map uses `Table(0)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Table(pub u8);
@@ -40,6 +43,8 @@ impl fmt::Display for Table {
 pub struct ChangelogWriter {
     // Begins with room for the frame's header, so that sealing copies nothing.
     buffer: Vec<u8>,
+    // Sealed frames that came before it.
+    full: Vec<Vec<u8>>,
     entries: usize,
     // Scratch space of the maps that drain into this writer.
     pub(super) scratch: (Vec<u8>, Vec<u8>),
@@ -55,7 +60,7 @@ impl ChangelogWriter {
     /// An empty changelog.
     #[must_use]
     pub fn new() -> Self {
-        Self { buffer: vec![0; frame::HEADER], entries: 0, scratch: Default::default() }
+        Self { buffer: vec![0; frame::HEADER], full: Vec::new(), entries: 0, scratch: Default::default() }
     }
 
     /// `key` now has this value.
@@ -89,6 +94,12 @@ impl ChangelogWriter {
     }
 
     fn entry(&mut self, group: KeyGroup, table: Table, key: &[u8]) {
+        if self.buffer.len() >= PART_BYTES {
+            // About as long as what it has outgrown: no part is copied to grow.
+            let mut next = Vec::with_capacity(self.buffer.capacity());
+            next.resize(frame::HEADER, 0);
+            self.full.push(frame::seal_in_place(Kind::Changelog, std::mem::replace(&mut self.buffer, next)));
+        }
         self.entries = self.entries.saturating_add(1);
         self.buffer.extend_from_slice(&group.number().to_le_bytes());
         self.buffer.push(table.0);
@@ -111,13 +122,30 @@ impl ChangelogWriter {
     /// Their size in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.buffer.len().saturating_sub(frame::HEADER)
+        let frames = self.full.iter().chain([&self.buffer]);
+        frames.fold(0, |sum, frame| sum.saturating_add(frame.len().saturating_sub(frame::HEADER)))
     }
 
-    /// The sealed frame; `None` where nothing changed.
+    /// All of them as one sealed frame; `None` where nothing changed.
     #[must_use]
     pub fn finish(self) -> Option<Vec<u8>> {
-        (!self.is_empty()).then(|| frame::seal_in_place(Kind::Changelog, self.buffer))
+        let mut parts = self.finish_in_parts();
+        if parts.len() <= 1 {
+            return parts.pop();
+        }
+        let payloads = parts.iter().filter_map(|part| part.get(frame::HEADER..));
+        Some(frame::seal(Kind::Changelog, &payloads.collect::<Vec<_>>().concat()))
+    }
+
+    /// Sealed frames of about a megabyte each, in order; none where nothing changed. What handles a large epoch part by part
+    /// needs less memory than as a whole.
+    #[must_use]
+    pub fn finish_in_parts(self) -> Vec<Vec<u8>> {
+        let Self { buffer, mut full, .. } = self;
+        if buffer.len() > frame::HEADER {
+            full.push(frame::seal_in_place(Kind::Changelog, buffer));
+        }
+        full
     }
 }
 
@@ -238,6 +266,26 @@ mod tests {
     #[test]
     fn an_epoch_without_changes_writes_nothing() {
         assert_eq!(ChangelogWriter::new().finish(), None);
+    }
+
+    #[test]
+    fn many_changes_are_the_same_in_parts_and_as_one() {
+        let changes: Vec<Owned> =
+            (0..3_000_u16).map(|n| (n, 1, n.to_le_bytes().to_vec(), Some(vec![n as u8; 1_000]))).collect();
+        let mut writer = ChangelogWriter::new();
+        for (group, table, key, value) in &changes {
+            writer.put(KeyGroup::new(*group), Table(*table), key, value.as_deref().unwrap_or_default());
+        }
+        let bytes = writer.bytes();
+        let parts = writer.finish_in_parts();
+        assert_eq!(parts.len(), 3);
+        assert_eq!(parts.iter().map(|part| part.len() - frame::HEADER).sum::<usize>(), bytes);
+        let read = |sealed: &[u8]| -> Vec<Owned> {
+            let changes = ChangelogReader::open(sealed).unwrap().map(|change| change.unwrap());
+            changes.map(|c| (c.group.number(), c.table.0, c.key.to_vec(), c.value.map(<[u8]>::to_vec))).collect()
+        };
+        assert_eq!(parts.iter().flat_map(|part| read(part)).collect::<Vec<_>>(), changes);
+        assert_eq!(read(&write(&changes).unwrap()), changes);
     }
 
     #[test]

@@ -45,8 +45,10 @@ pub struct KeyedState<K, V> {
     drains: u32,
     /// Whether the last drain wrote anything.
     written: bool,
-    /// Which epoch a drain was for, until the base has it.
-    unfolded: VecDeque<(Epoch, u32)>,
+    /// How many entries it wrote.
+    put: usize,
+    /// The drains whose changes the base does not have yet.
+    unfolded: VecDeque<Unfolded>,
     /// The last drain whose changes the base has.
     folded: u32,
     /// Whether entries may ever be left in the base.
@@ -58,6 +60,14 @@ pub struct KeyedState<K, V> {
     gone: HashMap<K, u32>,
     /// Encoded bytes of so many entries: how much they own on the heap.
     sampled: (u64, u64),
+}
+
+/// A drain, the epoch that it was for, and how many entries it wrote.
+#[derive(Debug)]
+struct Unfolded {
+    epoch: Epoch,
+    drain: u32,
+    entries: usize,
 }
 
 impl<K: Key, V: State> Default for KeyedState<K, V> {
@@ -75,6 +85,7 @@ impl<K: Key, V: State> KeyedState<K, V> {
             deleted: Vec::new(),
             drains: 0,
             written: false,
+            put: 0,
             unfolded: VecDeque::new(),
             folded: 0,
             based: false,
@@ -193,7 +204,7 @@ impl<K: Key, V: State> KeyedState<K, V> {
             codec::encode_into(&gone, &mut key)?;
             changes.delete(group, table, &key);
         }
-        let mut put = 0_u64;
+        let mut put = 0_usize;
         self.entries.drain_dirty(self.drains, |entry| {
             put = put.saturating_add(1);
             key.clear();
@@ -206,8 +217,9 @@ impl<K: Key, V: State> KeyedState<K, V> {
         changes.scratch = (key, value);
         let bytes = changes.bytes().saturating_sub(before.0) as u64;
         if put > 0 {
-            self.sample(bytes, put);
+            self.sample(bytes, put as u64);
         }
+        self.put = put;
         self.written = changes.len() > before.1;
         Ok(())
     }
@@ -216,7 +228,7 @@ impl<K: Key, V: State> KeyedState<K, V> {
     pub fn closed(&mut self, epoch: Epoch) {
         // An idle job closes epochs for ever.
         if self.based && self.written {
-            self.unfolded.push_back((epoch, self.drains));
+            self.unfolded.push_back(Unfolded { epoch, drain: self.drains, entries: self.put });
         }
     }
 
@@ -238,6 +250,9 @@ impl<K: Key, V: State> KeyedState<K, V> {
         let mut entry = Entry::new(group, decoded, value, true);
         entry.drained = self.drains;
         self.entries.insert(hash, entry);
+        if let Some(restoring) = self.unfolded.back_mut() {
+            restoring.entries = restoring.entries.saturating_add(1);
+        }
         Ok(())
     }
 
@@ -341,11 +356,8 @@ impl<K: Key, V: State> KeyedState<K, V> {
     /// Takes in that the base has all changes through the epoch `folded`.
     pub fn folded_through(&mut self, folded: Epoch) {
         let before = self.folded;
-        while let Some((epoch, drain)) = self.unfolded.front().copied()
-            && epoch <= folded
-        {
-            self.unfolded.pop_front();
-            self.folded = drain;
+        while let Some(oldest) = self.unfolded.pop_front_if(|oldest| oldest.epoch <= folded) {
+            self.folded = oldest.drain;
         }
         if self.folded > before && !self.gone.is_empty() {
             let folded = self.folded;
@@ -356,8 +368,7 @@ impl<K: Key, V: State> KeyedState<K, V> {
     /// Lets entries go that the base has, those that were not used for longest first, about, until at most `bytes` of them
     /// are left or none more may go. Says how many went.
     pub fn evict(&mut self, bytes: usize) -> usize {
-        let each = Entries::<K, V>::entry_bytes().saturating_add(self.heap_bytes());
-        let surplus = self.len().saturating_sub(bytes / each.max(1));
+        let surplus = self.len().saturating_sub(bytes / self.entry_bytes().max(1));
         if surplus == 0 || !self.based {
             return 0;
         }
@@ -370,6 +381,27 @@ impl<K: Key, V: State> KeyedState<K, V> {
     /// map has had more entries than now.
     #[must_use]
     pub fn resident_bytes(&self) -> usize {
-        self.len().saturating_mul(Entries::<K, V>::entry_bytes().saturating_add(self.heap_bytes()))
+        self.len().saturating_mul(self.entry_bytes())
+    }
+
+    /// Bytes of those that changed since the last drain, about.
+    #[must_use]
+    pub fn changed_bytes(&self) -> usize {
+        self.entries.changed().saturating_mul(self.entry_bytes())
+    }
+
+    /// Bytes of those that [`evict`](Self::evict) cannot let go, at most: they have changed and the base does not have them
+    /// as they are.
+    #[must_use]
+    pub fn bound_bytes(&self) -> usize {
+        let unfolded = self.unfolded.iter().fold(0_usize, |sum, drain| sum.saturating_add(drain.entries));
+        let entries = unfolded.saturating_add(self.entries.changed()).min(self.len());
+        entries.saturating_mul(self.entry_bytes())
+    }
+
+    /// Bytes of an entry in memory, about.
+    #[must_use]
+    pub fn entry_bytes(&self) -> usize {
+        Entries::<K, V>::entry_bytes().saturating_add(self.heap_bytes())
     }
 }

@@ -54,13 +54,15 @@ pub(super) struct Table<K, V> {
     /// A bit a place: whether its entry changed since the last drain. A drain goes through memory in order, where a list of
     /// places would send it back and forth.
     dirty: Vec<u64>,
+    /// How many bits of it are set.
+    changed: usize,
     /// Where the search for entries that may go continues.
     hand: usize,
 }
 
 impl<K, V> Default for Table<K, V> {
     fn default() -> Self {
-        Self { index: HashTable::new(), blocks: Vec::new(), free: Vec::new(), dirty: Vec::new(), hand: 0 }
+        Self { index: HashTable::new(), blocks: Vec::new(), free: Vec::new(), dirty: Vec::new(), changed: 0, hand: 0 }
     }
 }
 
@@ -125,7 +127,7 @@ impl<K: Eq, V> Table<K, V> {
 
     /// The value at `place`, marked as changed.
     pub(super) fn change(&mut self, place: Place) -> &mut V {
-        let Self { blocks, dirty, .. } = self;
+        let Self { blocks, dirty, changed, .. } = self;
         let block = blocks.get_mut((place.0 >> BLOCK_BITS) as usize);
         let entry = block.and_then(|block| block.get_mut(place.0 as usize % BLOCK)).and_then(Option::as_mut);
         let entry = entry.expect("a place that was found holds an entry");
@@ -135,6 +137,7 @@ impl<K: Eq, V> Table<K, V> {
             dirty.resize(word + 1, 0);
         }
         if let Some(word) = dirty.get_mut(word) {
+            *changed += usize::from(*word & bit(place) == 0);
             *word |= bit(place);
         }
         &mut entry.value
@@ -183,9 +186,15 @@ impl<K: Eq, V> Table<K, V> {
         self.index.find_entry(spread(tag), |link| link.place == place).ok()?.remove();
         self.free.push(place);
         if let Some(word) = self.dirty.get_mut((place.0 >> 6) as usize) {
+            self.changed -= usize::from(*word & bit(place) != 0);
             *word &= !bit(place);
         }
         self.slot(place)?.take()
+    }
+
+    /// How many entries changed since the last drain.
+    pub(super) fn changed(&self) -> usize {
+        self.changed
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Entry<K, V>> {
@@ -212,6 +221,7 @@ impl<K: Eq, V> Table<K, V> {
             }
         }
         self.dirty = dirty;
+        self.changed = 0;
         Ok(())
     }
 
