@@ -12,10 +12,11 @@ BUILD = $(CARGO) build --release --workspace
 # What is measured is built as for production. Thin LTO inlines what the JSON parser calls across crates, a quarter of the
 # metering job's time; it would link every test binary for a minute. A profile of its own would compile RocksDB again: so it
 # is this one with another setting, and with the RocksDB that the first build has made.
+ROCKSDB_OUT = s/.*"package_id":"[^"]*librocksdb-sys[^"]*".*"out_dir":"\([^"]*\)".*/\1/p
 define production
 @$(BUILD) $(1)
 @CARGO_PROFILE_RELEASE_LTO=thin ROCKSDB_STATIC=1 \
-	ROCKSDB_LIB_DIR="$$(dirname "$$(ls -t "$(CARGO_TARGET_DIR)"/release/build/librocksdb-sys-*/out/librocksdb.a | head -n 1)")" \
+	ROCKSDB_LIB_DIR="$${ROCKSDB_LIB_DIR:-$$($(BUILD) $(1) --message-format=json 2>/dev/null | sed -n '$(ROCKSDB_OUT)')}" \
 	$(BUILD) $(1)
 endef
 # For instance BENCH_FLAGS='--only metering,latency --runs 9', or '--quick', which takes a minute and measures nothing.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::{Inner, Origin, Stream};
 use crate::decode::{Decoder, Rejected};
 use crate::event_time::Lag;
-use crate::operators::{self, Flowing, SplitMessage, from_splits, untimed};
+use crate::operators::{self, Flowing, SplitMessage, by_split, from_rejects};
 use crate::sink::Sink;
 use crate::source::RawBatch;
 use crate::vocabulary::{Event, EventTime};
@@ -33,7 +33,7 @@ impl<'scope> Raw<'scope> {
 pub struct Untimed<'scope, T> {
     inner: Rc<Inner<'scope>>,
     origin: Origin,
-    stream: operators::Untimed<'scope, T>,
+    stream: operators::SplitEvents<'scope, T>,
 }
 
 impl<'scope, T: Clone + Send + Sync + 'static> Untimed<'scope, T> {
@@ -80,7 +80,7 @@ impl<'scope, T: Clone + Send + Sync + 'static> Untimed<'scope, T> {
 
     /// Writes each record to `sink`.
     pub fn sink(self, name: &str, sink: impl Sink<T>) {
-        self.inner.sink(name, self.stream, sink, untimed);
+        self.inner.sink(name, self.stream, sink, by_split);
     }
 
     fn per_batch<U: 'static>(
@@ -112,6 +112,6 @@ impl<'scope, T: Clone + Send + Sync + 'static> Rejects<'scope, T> {
 
     /// Writes each record to `sink`.
     pub fn sink(self, name: &str, sink: impl Sink<T>) {
-        self.inner.sink(name, self.stream, sink, from_splits);
+        self.inner.sink(name, self.stream, sink, from_rejects);
     }
 }

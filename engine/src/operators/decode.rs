@@ -10,14 +10,14 @@ use timely::progress::operate::FrontierInterest;
 
 use super::context::JobContext;
 use super::guard::guarded;
-use super::{Flowing, SplitMessage, Untimed};
+use super::{Flowing, SplitEvents, SplitMessage};
 use crate::decode::{Decoder, Rejected};
 use crate::metrics::{self, StepMetrics};
 use crate::source::RawBatch;
 use crate::vocabulary::{Event, SplitId, StepName};
 
 /// Decoded and rejected records, each by split.
-type Decoded<'scope, T> = (Untimed<'scope, T>, Flowing<'scope, SplitMessage<Vec<Rejected>>>);
+type Decoded<'scope, T> = (SplitEvents<'scope, T>, Flowing<'scope, SplitMessage<Vec<Rejected>>>);
 
 /// Decodes the records of the source `step`.
 pub(crate) fn decode<'scope, D: Decoder>(

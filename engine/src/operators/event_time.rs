@@ -18,7 +18,7 @@ use super::control::Control;
 use super::guard::guarded;
 use super::hub::SourceHub;
 use super::source::{SPLITS, SPLITS_GROUP};
-use super::{Flowing, Port, SplitMessage, Time, Untimed};
+use super::{Flowing, Port, SplitEvents, SplitMessage, Time};
 use crate::error::Result;
 use crate::event_time::{Fruitless, Lag, SplitClock};
 use crate::metrics::SplitTimeMetrics;
@@ -38,7 +38,7 @@ pub(crate) fn event_time<'scope, T: 'static>(
     context: &Arc<JobContext>,
     step: &StepName,
     hub: Option<Arc<SourceHub>>,
-    stream: Untimed<'scope, T>,
+    stream: SplitEvents<'scope, T>,
     extract: Extract<T>,
     lag: Lag,
 ) -> (Flowing<'scope, Event<T>>, Flowing<'scope, Control>) {

@@ -79,17 +79,19 @@ fn route<K: Key, T>(
     // An even share and an eighth more: with keys spread evenly no batch grows on the way.
     let even = events.len().div_ceil(workers.max(1));
     let share = even.saturating_add(even / 8).min(events.len());
-    let shares = (0..workers as u64).map(|to| Routed { to, records: Vec::with_capacity(share) });
-    let mut shares: Vec<_> = shares.collect();
+    let mut batches: Vec<_> = (0..workers as u64).map(|to| Routed { to, records: Vec::new() }).collect();
     for event in events {
         let key = selector(&event.value);
         let hash = stable_hash(&key, scratch);
-        if let Some(share) = shares.get_mut(groups.worker_of(groups.group_of(hash), workers)) {
-            share.records.push(Keyed { hash, key, event });
+        if let Some(Routed { records, .. }) = batches.get_mut(groups.worker_of(groups.group_of(hash), workers)) {
+            if records.is_empty() {
+                records.reserve(share);
+            }
+            records.push(Keyed { hash, key, event });
         }
     }
-    shares.retain(|share| !share.records.is_empty());
-    shares
+    batches.retain(|batch| !batch.records.is_empty());
+    batches
 }
 
 #[cfg(test)]

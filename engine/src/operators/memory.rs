@@ -2,34 +2,53 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Shared by all maps of a process that can leave entries in the base.
+/// Shared by all maps of a process that can leave entries in the base. What they keep is as of each one's last batch.
 #[derive(Debug)]
 pub(crate) struct Memory {
     budget: usize,
-    /// What all of them keep, in bytes, as of each one's last epoch.
+    entries: AtomicUsize,
     resident: AtomicUsize,
-    /// Bytes of an entry, of the map that has the largest.
-    entry: AtomicUsize,
+    bound: AtomicUsize,
+    changed: AtomicUsize,
     /// How many of them cannot make room before the base is brought up to date.
     pressing: AtomicUsize,
+}
+
+/// What a map keeps in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) entries: usize,
+    /// Their bytes.
+    pub(super) resident: usize,
+    /// Bytes of those that may not leave before the base has them, at most.
+    pub(super) bound: usize,
+    /// Bytes of those that changed in the open epoch.
+    pub(super) changed: usize,
 }
 
 impl Memory {
     pub(super) fn new(budget: u64) -> Self {
         Self {
             budget: usize::try_from(budget).unwrap_or(usize::MAX),
+            entries: AtomicUsize::new(0),
             resident: AtomicUsize::new(0),
-            entry: AtomicUsize::new(0),
+            bound: AtomicUsize::new(0),
+            changed: AtomicUsize::new(0),
             pressing: AtomicUsize::new(0),
         }
     }
 
-    /// A map that kept `before` keeps `now`, in entries of `entry` bytes each.
-    pub(super) fn account(&self, before: usize, now: usize, entry: usize) {
-        self.entry.fetch_max(entry, Ordering::Relaxed);
-        // Never below 0: each map takes back only what it has put in.
-        self.resident.fetch_add(now, Ordering::Relaxed);
-        self.resident.fetch_sub(before, Ordering::Relaxed);
+    /// A map that kept `before` keeps `now`.
+    pub(super) fn account(&self, before: Kept, now: Kept) {
+        let revise = |sum: &AtomicUsize, before: usize, now: usize| {
+            // Never below 0: each map takes back only what it has put in.
+            sum.fetch_add(now, Ordering::Relaxed);
+            sum.fetch_sub(before, Ordering::Relaxed);
+        };
+        revise(&self.entries, before.entries, now.entries);
+        revise(&self.resident, before.resident, now.resident);
+        revise(&self.bound, before.bound, now.bound);
+        revise(&self.changed, before.changed, now.changed);
     }
 
     /// What a map of `resident` bytes may keep: all of it while there is room, else its part of the budget.
@@ -43,11 +62,25 @@ impl Memory {
         resident > self.budget.saturating_sub(self.budget / 20)
     }
 
+    /// Whether so much of memory is bound that what one epoch more may bring in, a third, would find no room.
+    pub(super) fn is_bound(&self) -> bool {
+        self.bound.load(Ordering::Relaxed) > self.budget / 3 * 2
+    }
+
+    /// Whether the open epoch has changed as much as one should: three may be on their way into the base at a time.
+    pub(super) fn is_epoch_long(&self) -> bool {
+        self.changed.load(Ordering::Relaxed) > self.budget / 6
+    }
+
     /// How many records may be on their way to the maps: each may be of a key that is not there, and bring in an entry. As
-    /// many as there is room for, and some where entries have to leave for them. `None`: there are no maps.
+    /// many as there is room for, and some where entries have to leave for them. `None`: memory is not short.
     pub(super) fn room(&self) -> Option<usize> {
-        let free = self.budget.saturating_sub(self.resident.load(Ordering::Relaxed));
-        free.max(self.budget / 12).checked_div(self.entry.load(Ordering::Relaxed))
+        let resident = self.resident.load(Ordering::Relaxed);
+        if resident <= self.budget / 2 {
+            return None;
+        }
+        let entry = resident.checked_div(self.entries.load(Ordering::Relaxed))?;
+        self.budget.saturating_sub(resident).max(self.budget / 12).checked_div(entry)
     }
 
     /// A map begins, or ceases, to be over its share.
@@ -111,21 +144,27 @@ mod tests {
     #[test]
     fn what_is_given_back_is_room_again() {
         let memory = Memory::new(100);
-        memory.account(0, 80, 1);
+        let kept = Kept { entries: 1, resident: 80, bound: 40, changed: 10 };
+        memory.account(Kept::default(), kept);
         assert_eq!((memory.share_of(80), memory.is_full()), (100, false));
-        memory.account(0, 80, 1);
+        assert!(!memory.is_bound() && !memory.is_epoch_long());
+        memory.account(Kept::default(), kept);
         assert_eq!((memory.share_of(80), memory.is_full()), (50, true));
-        memory.account(80, 0, 1);
+        assert!(memory.is_bound() && memory.is_epoch_long());
+        memory.account(kept, Kept::default());
         assert_eq!(memory.share_of(80), 100);
+        assert!(!memory.is_bound() && !memory.is_epoch_long());
     }
 
     #[test]
     fn there_is_room_for_as_many_records_as_entries_and_for_some_where_memory_is_full() {
         let memory = Memory::new(1_200);
-        assert_eq!(memory.room(), None);
-        memory.account(0, 1_000, 10);
+        let kept = |entries| Kept { entries, resident: entries * 10, ..Kept::default() };
+        memory.account(Kept::default(), kept(60));
+        assert_eq!(memory.room(), None, "half of it is free");
+        memory.account(kept(60), kept(100));
         assert_eq!(memory.room(), Some(20));
-        memory.account(1_000, 1_300, 10);
+        memory.account(kept(100), kept(130));
         assert_eq!(memory.room(), Some(10));
     }
 }

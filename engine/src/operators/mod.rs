@@ -49,7 +49,7 @@ pub use process::{KeyContext, KeyedLogic};
 pub(crate) use process::{ProcessStep, process};
 pub use running::RunningResult;
 pub(crate) use running::{RunningStep, running};
-pub(crate) use sink::{Unpack, by_value, from_splits, sink, untimed};
+pub(crate) use sink::{Unpack, by_split, by_value, from_rejects, sink};
 pub(crate) use source::{IDENTITY, source};
 pub(crate) use split_message::SplitMessage;
 pub(crate) use stateful::Outputs;
@@ -67,4 +67,4 @@ type Port<D> = timely::dataflow::channels::pushers::Output<Time, Vec<D>>;
 pub(crate) type Flowing<'scope, D> = Stream<'scope, Time, Vec<D>>;
 
 /// Decoded records by split. They lie where their times will be filled in, so that giving them times copies nothing.
-pub(crate) type Untimed<'scope, T> = Flowing<'scope, SplitMessage<Vec<Event<T>>>>;
+pub(crate) type SplitEvents<'scope, T> = Flowing<'scope, SplitMessage<Vec<Event<T>>>>;

@@ -22,7 +22,7 @@ pub(crate) fn by_value<T: 'static>(events: Vec<Event<T>>, writer: &mut dyn SinkW
 }
 
 /// Stages the records of a stream that has no event time yet.
-pub(crate) fn untimed<T: 'static>(
+pub(crate) fn by_split<T: 'static>(
     messages: Vec<SplitMessage<Vec<Event<T>>>>,
     writer: &mut dyn SinkWriter<T>,
 ) -> Result<()> {
@@ -35,7 +35,7 @@ pub(crate) fn untimed<T: 'static>(
 }
 
 /// Stages what a decoder rejected.
-pub(crate) fn from_splits<T: 'static>(
+pub(crate) fn from_rejects<T: 'static>(
     messages: Vec<SplitMessage<Vec<T>>>,
     writer: &mut dyn SinkWriter<T>,
 ) -> Result<()> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::JobContext;
+use super::memory::Kept;
 use super::share::Share;
 use crate::error::Result;
 use crate::exchange::stable_hash;
@@ -32,7 +33,7 @@ pub(super) struct TieredState<K, V> {
     /// Where the reading behind a start is; `None` once it is over.
     warming: Option<Option<Vec<u8>>>,
     /// What the job's account of memory knows of this map.
-    accounted: usize,
+    accounted: Kept,
     pressing: bool,
 }
 
@@ -68,7 +69,7 @@ impl<K: Key, V: State> TieredState<K, V> {
             base,
             wanted: Wanted::default(),
             warming,
-            accounted: 0,
+            accounted: Kept::default(),
             pressing: false,
         })
     }
@@ -106,32 +107,34 @@ impl<K: Key, V: State> TieredState<K, V> {
     /// the base has it.
     fn make_room(&mut self) -> bool {
         let allowed = self.account();
-        let bound = self.state.bound_bytes();
         // A twentieth over is no reason to do anything.
         let limit = allowed.saturating_add(allowed / 20);
-        if self.accounted > limit && bound < self.accounted {
+        if self.accounted.resident > limit && self.accounted.bound < self.accounted.resident {
             if self.state.evict(allowed) > 0 {
                 // Memory is full, so the rest of the base would find no place.
                 self.warming = None;
             }
             self.account();
         }
-        // A third is what one epoch more may bring in, before what is bound now is in the base.
-        self.accounted > limit || (self.state.is_partial() && bound > allowed / 3 * 2)
+        self.accounted.resident > limit || (self.state.is_partial() && self.context.memory.is_bound())
     }
 
-    /// Whether the open epoch has changed as much as one should: three may be on their way into the base at a time.
+    /// Whether the open epoch should end: state that has no room in memory is waiting for it.
     fn is_long(&self) -> bool {
-        let allowed = self.context.memory.share_of(self.accounted);
-        self.state.is_partial() && self.state.changed_bytes() > allowed / 6
+        self.state.is_partial() && self.context.memory.is_epoch_long()
     }
 
     /// Tells the job's account what this map keeps. Gives what it may keep.
     fn account(&mut self) -> usize {
-        let resident = self.state.resident_bytes();
-        self.context.memory.account(self.accounted, resident, self.state.entry_bytes());
-        self.accounted = resident;
-        self.context.memory.share_of(resident)
+        let kept = Kept {
+            entries: self.state.len(),
+            resident: self.state.resident_bytes(),
+            bound: self.state.bound_bytes(),
+            changed: self.state.changed_bytes(),
+        };
+        self.context.memory.account(self.accounted, kept);
+        self.accounted = kept;
+        self.context.memory.share_of(kept.resident)
     }
 
     /// The sources wait while this is so.
@@ -164,7 +167,7 @@ impl<K: Key, V: State> TieredState<K, V> {
 
 impl<K, V> Drop for TieredState<K, V> {
     fn drop(&mut self) {
-        self.context.memory.account(self.accounted, 0, 0);
+        self.context.memory.account(self.accounted, Kept::default());
         if self.pressing {
             self.context.memory.press(false);
         }

@@ -44,14 +44,14 @@ pub struct Recovered {
     pub handles: BTreeMap<StepName, Vec<StagedHandle>>,
 }
 
-/// What one worker changed in one step.
+/// What one worker changed in one step, or a part of it.
 #[derive(Debug, Clone)]
 pub struct StepChange {
     /// The step; it must be registered.
     pub step: StepName,
     /// The worker.
     pub worker: u32,
-    /// What [`ChangelogWriter::finish`](crate::state::ChangelogWriter::finish) gave.
+    /// A frame that a [`ChangelogWriter`](crate::state::ChangelogWriter) gave.
     pub changelog: Vec<u8>,
 }
 

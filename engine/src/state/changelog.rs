@@ -1,7 +1,7 @@
-//! What changed in one epoch, as one value: puts and deletes in order, the later one of a key wins.
+//! What changed in one epoch, as a few large values: puts and deletes in order, the later one of a key wins.
 //!
-//! *In:* `drain_changes` of the maps. *Out:* one sealed frame per step, worker and epoch, which goes into the epoch's
-//! durable batch. One large value costs the store a twentieth of what the same bytes cost as single puts.
+//! *In:* `drain_changes` of the maps. *Out:* of each step and worker a sealed frame for each megabyte, which go into the
+//! epoch's durable batch. One large value costs the store a twentieth of what the same bytes cost as single puts.
 //!
 //! An entry is `group u16 LE, table u8, key length, key, value length + 1 (0: deleted), value`, lengths as LEB128.
 
@@ -95,8 +95,8 @@ impl ChangelogWriter {
 
     fn entry(&mut self, group: KeyGroup, table: Table, key: &[u8]) {
         if self.buffer.len() >= PART_BYTES {
-            // About as long as what it has outgrown: no part is copied to grow.
-            let mut next = Vec::with_capacity(self.buffer.capacity());
+            // Long enough for most: no part is copied to grow.
+            let mut next = Vec::with_capacity(PART_BYTES + PART_BYTES / 8);
             next.resize(frame::HEADER, 0);
             self.full.push(frame::seal_in_place(Kind::Changelog, std::mem::replace(&mut self.buffer, next)));
         }

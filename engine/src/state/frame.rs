@@ -20,7 +20,7 @@ const CHECKED_HEADER: std::ops::Range<usize> = 4..15;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
-    /// The changes of one step, worker and epoch.
+    /// Changes of one step, worker and epoch.
     Changelog = 1,
     /// Whose folder it is.
     Job = 2,

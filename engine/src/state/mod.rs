@@ -1,8 +1,8 @@
 //! Live state: typed maps in memory that know what changed since the last epoch, and nothing of disks.
 //!
 //! *In:* records, one `upsert` or `check_and_insert` each, with the stable hash and the key group that the exchange
-//! computed. *Out:* when an epoch closes, `drain_changes` appends only what changed to a [`ChangelogWriter`]: one sealed
-//! value per step, worker and epoch. *After a crash:* the maps are gone; the snapshot hands every live entry back to
+//! computed. *Out:* when an epoch closes, `drain_changes` appends only what changed to a [`ChangelogWriter`]: a few
+//! sealed values per step, worker and epoch. *After a crash:* the maps are gone; the snapshot hands every live entry back to
 //! `restore`, to whichever worker owns its key group then.
 //!
 //! | map | key | for |

@@ -205,8 +205,16 @@ impl<K: Key, V: State> KeyedState<K, V> {
             changes.delete(group, table, &key);
         }
         let mut put = 0_usize;
+        let (folded, unfolded) = (self.folded, &mut self.unfolded);
         self.entries.drain_dirty(self.drains, |entry| {
             put = put.saturating_add(1);
+            if entry.drained > folded {
+                // It waits for another fold from now on.
+                let place = unfolded.binary_search_by_key(&entry.drained, |earlier| earlier.drain);
+                if let Some(earlier) = place.ok().and_then(|place| unfolded.get_mut(place)) {
+                    earlier.entries = earlier.entries.saturating_sub(1);
+                }
+            }
             key.clear();
             value.clear();
             codec::encode_into(&entry.key, &mut key)?;

@@ -226,6 +226,7 @@ proptest! {
                 Step::Evict => {
                     state.folded_through(disk.folded);
                     evicted |= state.evict(0) > 0;
+                    prop_assert!(state.resident_bytes() <= state.bound_bytes(), "more stayed than was said to be bound");
                 }
                 Step::Warm => {
                     // Evicted entries are never warmed: memory is full then.
@@ -263,9 +264,11 @@ fn what_the_base_does_not_have_stays_and_what_is_used_stays_longer() {
     disk.commit(&mut state, Epoch::new(1));
     state.folded_through(disk.folded);
     assert_eq!(state.evict(0), 0, "nothing is in the base");
+    assert_eq!((state.bound_bytes(), state.changed_bytes()), (state.resident_bytes(), 0));
     disk.fold(1);
     state.folded_through(disk.folded);
     state.upsert(hash(&keys[7]), group(&keys[7]), &keys[7], || 0);
+    assert_eq!((state.bound_bytes(), state.changed_bytes()), (state.entry_bytes(), state.entry_bytes()));
     assert_eq!(state.evict(0), 99, "all but the one that changed");
     assert!(state.is_partial() && state.len() == 1 && state.bytes() >= state.resident_bytes());
     state.fetch(keys.iter().map(|key| (hash(key), group(key), key)), &disk, &mut wanted).unwrap();
