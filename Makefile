@@ -15,9 +15,8 @@ BUILD = $(CARGO) build --release --workspace
 ROCKSDB_OUT = s/.*"package_id":"[^"]*librocksdb-sys[^"]*".*"out_dir":"\([^"]*\)".*/\1/p
 define production
 @$(BUILD) $(1)
-@CARGO_PROFILE_RELEASE_LTO=thin ROCKSDB_STATIC=1 \
-	ROCKSDB_LIB_DIR="$${ROCKSDB_LIB_DIR:-$$($(BUILD) $(1) --message-format=json 2>/dev/null | sed -n '$(ROCKSDB_OUT)')}" \
-	$(BUILD) $(1)
+@rocksdb="$${ROCKSDB_LIB_DIR:-$$($(BUILD) $(1) --message-format=json 2>/dev/null | sed -n '$(ROCKSDB_OUT)')}"; \
+	CARGO_PROFILE_RELEASE_LTO=thin ROCKSDB_STATIC=1 ROCKSDB_LIB_DIR="$$rocksdb" $(BUILD) $(1)
 endef
 # For instance BENCH_FLAGS='--only metering,latency --runs 9', or '--quick', which takes a minute and measures nothing.
 BENCH_FLAGS ?=
