@@ -12,11 +12,12 @@ BUILD = $(CARGO) build --release --workspace
 # What is measured is built as for production. Thin LTO inlines what the JSON parser calls across crates, a quarter of the
 # metering job's time; it would link every test binary for a minute. A profile of its own would compile RocksDB again: so it
 # is this one with another setting, and with the RocksDB that the first build has made.
+MEASURED = $(BUILD) --bin metering --bin shardflow-bench
 ROCKSDB_OUT = s/.*"package_id":"[^"]*librocksdb-sys[^"]*".*"out_dir":"\([^"]*\)".*/\1/p
-define production
-@$(BUILD) $(1)
-@rocksdb="$${ROCKSDB_LIB_DIR:-$$($(BUILD) $(1) --message-format=json 2>/dev/null | sed -n '$(ROCKSDB_OUT)')}"; \
-	CARGO_PROFILE_RELEASE_LTO=thin ROCKSDB_STATIC=1 ROCKSDB_LIB_DIR="$$rocksdb" $(BUILD) $(1)
+define PRODUCTION
+@$(MEASURED)
+@rocksdb="$${ROCKSDB_LIB_DIR:-$$($(MEASURED) --message-format=json 2>/dev/null | sed -n '$(ROCKSDB_OUT)')}"; \
+	CARGO_PROFILE_RELEASE_LTO=thin ROCKSDB_STATIC=1 ROCKSDB_LIB_DIR="$$rocksdb" $(MEASURED)
 endef
 # For instance BENCH_FLAGS='--only metering,latency --runs 9', or '--quick', which takes a minute and measures nothing.
 BENCH_FLAGS ?=
@@ -40,7 +41,7 @@ test: setup compare-test
 	$(CARGO) test --release --workspace $(TEST_FEATURES)
 
 bench: setup
-	$(call production,--bin metering --bin shardflow-bench)
+	$(PRODUCTION)
 	@"$(CARGO_TARGET_DIR)"/release/shardflow-bench $(BENCH_FLAGS)
 
 # Micro-benchmarks of the parts. PARTS_FLAGS go to Criterion: 'route', for instance, or '--quick'; the report takes the
@@ -48,13 +49,13 @@ bench: setup
 bench-parts: setup
 	@$(CARGO) bench --workspace --bench parts -- $(PARTS_FLAGS)
 ifeq ($(PARTS_FLAGS),)
-	$(call production,--bin metering --bin shardflow-bench)
+	$(PRODUCTION)
 	@"$(CARGO_TARGET_DIR)"/release/shardflow-bench --only parts
 endif
 
 compare: setup
 	@"$(PYTHON)" benches/compare/run --install
-	$(call production,--bin metering --bin shardflow-bench)
+	$(PRODUCTION)
 	@"$(PYTHON)" benches/compare/run $(COMPARE_FLAGS)
 
 # The checks of the comparison are checked; needs Python alone.
