@@ -1,9 +1,57 @@
-//! The port of decoders: bytes in, a record or a reason out.
+//! The port of decoders: a raw record in, a value or a reason out.
 
 use std::marker::PhantomData;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::source::{RawBatch, RecordMeta};
+use crate::vocabulary::SplitId;
+
+/// A raw record: its bytes, where it stands, and what its source says of it.
+#[derive(Debug, Clone, Copy)]
+pub struct RawRecord<'a> {
+    bytes: &'a [u8],
+    split: &'a SplitId,
+    batch: &'a RawBatch,
+    index: usize,
+}
+
+impl<'a> RawRecord<'a> {
+    /// The records of a batch of `split`, in order.
+    pub fn of(split: &'a SplitId, batch: &'a RawBatch) -> impl ExactSizeIterator<Item = RawRecord<'a>> {
+        batch.records().enumerate().map(move |(index, bytes)| RawRecord { bytes, split, batch, index })
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The split it was read from.
+    #[must_use]
+    pub fn split(&self) -> &'a SplitId {
+        self.split
+    }
+
+    /// Where it stands in its split, in the source's own notation.
+    #[must_use]
+    pub fn position(&self) -> String {
+        self.batch.position(self.index)
+    }
+
+    /// What its source says of it.
+    #[must_use]
+    pub fn meta(&self) -> Option<&'a RecordMeta> {
+        self.batch.meta(self.index)
+    }
+
+    /// Why its source could not deliver it whole, where that is so.
+    pub(crate) fn fault(&self) -> Option<&'a str> {
+        if self.batch.has_faults() { self.batch.fault(self.index) } else { None }
+    }
+}
 
 /// Turns a raw record into a value.
 pub trait Decoder: Send + Sync + 'static {
@@ -15,6 +63,69 @@ pub trait Decoder: Send + Sync + 'static {
     /// # Errors
     /// The reason, in one line. The record goes to the rejected output with it.
     fn decode(&self, raw: &[u8]) -> Result<Self::Output, String>;
+
+    /// Decodes one record of which more is known than its bytes. This is what the engine calls; by default it decodes the
+    /// bytes alone.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode`].
+    fn decode_record(&self, record: &RawRecord<'_>) -> Result<Self::Output, String> {
+        self.decode(record.bytes())
+    }
+
+    /// The same decoder, whose values come with where they are from: split, position, partition key, time of arrival.
+    ///
+    /// # Examples
+    /// Event time from the time of arrival, for records that have none of their own:
+    /// ```
+    /// use shardflow::{Decoder, EventTime, Lag, Sourced, lines, seconds};
+    /// # fn program(flow: &shardflow::Flow<'_>, source: impl shardflow::source::Source) {
+    /// let (records, rejected) = flow.source("clicks", source).decode(lines().sourced());
+    /// rejected.sink("rejected", shardflow::testing::Collected::new());
+    /// let arrived = |click: &Sourced<String>| click.meta.arrived.unwrap_or(EventTime::MIN);
+    /// let clicks = records.event_time(arrived, Lag::of(seconds(5)));
+    /// # clicks.sink("clicks", shardflow::testing::Collected::new());
+    /// # }
+    /// ```
+    fn sourced(self) -> WithSource<Self>
+    where
+        Self: Sized,
+    {
+        WithSource(self)
+    }
+}
+
+/// A value, and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sourced<T> {
+    /// The value.
+    pub value: T,
+    /// The split it was read from: a file, a shard.
+    pub split: SplitId,
+    /// Where it stands in the split, in the source's own notation: `1024`, `4957…:3`.
+    pub position: String,
+    /// What its source says of it; all empty where it says nothing.
+    pub meta: RecordMeta,
+}
+
+/// Decodes as another decoder does and adds where each record comes from. Made by [`Decoder::sourced`].
+#[derive(Debug)]
+pub struct WithSource<D>(D);
+
+impl<D: Decoder> Decoder for WithSource<D> {
+    type Output = Sourced<D::Output>;
+
+    /// Without a source: a record that is decoded outside of a job.
+    fn decode(&self, raw: &[u8]) -> Result<Self::Output, String> {
+        let value = self.0.decode(raw)?;
+        Ok(Sourced { value, split: SplitId::new(""), position: String::new(), meta: RecordMeta::default() })
+    }
+
+    fn decode_record(&self, record: &RawRecord<'_>) -> Result<Self::Output, String> {
+        let value = self.0.decode_record(record)?;
+        let meta = record.meta().cloned().unwrap_or_default();
+        Ok(Sourced { value, split: record.split().clone(), position: record.position(), meta })
+    }
 }
 
 /// A record that could not be decoded, as the rejected output carries it.

@@ -65,7 +65,7 @@ pub mod state;
 pub mod testing;
 pub mod window;
 
-pub use decode::{Decoder, Rejected, json, lines};
+pub use decode::{Decoder, RawRecord, Rejected, Sourced, json, lines};
 pub use error::{Error, ErrorKind, Outcome, Result};
 pub use event_time::Lag;
 pub use flow::{Flow, KeyedStream, Stream, Untimed};

@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_manual() {
         let config = run_args(&[]).unwrap();
-        assert_eq!((config.start, config.endpoint.clone()), (Start::TrimHorizon, None));
+        assert_eq!((config.start.clone(), config.endpoint.clone()), (Start::TrimHorizon, None));
         let job = JobConfig::named("metering").resolve(&config.job).unwrap();
         assert_eq!((job.epoch, job.state), (Duration::from_millis(200), "s".into()));
         let semantics = config.semantics();

@@ -92,7 +92,7 @@ pub fn charges(raw: Raw<'_>, decoder: UsageDecoder, semantics: &Semantics, out: 
 }
 
 fn kinesis(stream: &str, config: &RunConfig) -> Kinesis {
-    let kinesis = Kinesis::stream(stream).start(config.start);
+    let kinesis = Kinesis::stream(stream).start(config.start.clone());
     match &config.endpoint {
         Some(endpoint) => kinesis.endpoint(endpoint),
         None => kinesis,

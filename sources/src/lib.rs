@@ -4,10 +4,14 @@
 //! the position after it. What survives a crash: nothing here. The engine stores the positions with its epochs and
 //! hands them back; a source is a pure function of its settings, the outside world and those positions.
 
+#[cfg(feature = "kinesis")]
+mod aws;
 pub mod files;
 #[cfg(feature = "kinesis")]
 pub mod kinesis;
+#[cfg(feature = "kinesis")]
+mod kpl;
 
 pub use files::Files;
 #[cfg(feature = "kinesis")]
-pub use kinesis::{Kinesis, Start};
+pub use kinesis::{Kinesis, OnExpired, Others, ReadMode, ShardStarts, Start};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use shardflow::source::{Enumerator, KnownSplits, Position, Reader, Source, SourceContext, SplitRecord, SplitStatus};
 use shardflow::testing::source::SourceSuite;
-use shardflow::vocabulary::{SplitId, StepName};
+use shardflow::vocabulary::{Incarnation, SplitId, StepName};
 use shardflow::{ErrorKind, Result};
 use shardflow_sources::Files;
 use tempfile::TempDir;
@@ -41,6 +41,8 @@ fn context(first_start: bool) -> SourceContext {
         runtime: tokio::runtime::Handle::current(),
         known: KnownSplits::new(),
         first_start,
+        incarnation: Incarnation::new(1),
+        state_id: "test".to_owned(),
     }
 }
 

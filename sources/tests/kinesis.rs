@@ -14,7 +14,7 @@ use aws_sdk_kinesis::types::{PutRecordsRequestEntry, StreamStatus};
 use ferrokinesis::store::StoreOptions;
 use shardflow::source::{Enumerator, KnownSplits, Position, Reader, Source, SourceContext, SplitRecord, SplitStatus};
 use shardflow::testing::source::SourceSuite;
-use shardflow::vocabulary::{SplitId, StepName};
+use shardflow::vocabulary::{Incarnation, SplitId, StepName};
 use shardflow::{ErrorKind, Result};
 use shardflow_sources::{Kinesis, Start};
 
@@ -103,6 +103,8 @@ fn context(known: KnownSplits) -> SourceContext {
         step: StepName::new("usage"),
         runtime: tokio::runtime::Handle::current(),
         first_start: known.is_empty(),
+        incarnation: Incarnation::new(1),
+        state_id: "test".to_owned(),
         known,
     }
 }

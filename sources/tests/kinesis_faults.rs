@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_kinesis::config::{Credentials, SharedCredentialsProvider};
 use shardflow::source::{Enumerator, KnownSplits, Position, Source, SourceContext, SplitRecord, SplitStatus};
-use shardflow::vocabulary::{SplitId, StepName};
+use shardflow::vocabulary::{Incarnation, SplitId, StepName};
 use shardflow::{ErrorKind, Result};
-use shardflow_sources::Kinesis;
+use shardflow_sources::{Kinesis, OnExpired};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -131,6 +131,8 @@ async fn open(source: &Kinesis) -> Result<Box<dyn Enumerator>> {
         runtime: tokio::runtime::Handle::current(),
         known: KnownSplits::new(),
         first_start: true,
+        incarnation: Incarnation::new(1),
+        state_id: "test".to_owned(),
     };
     source.open(context).await
 }
@@ -207,7 +209,7 @@ async fn throttles_faults_resets_and_cut_answers_lose_and_double_nothing() {
 }
 
 /// Opens the source as a start does that goes on after record 5 of shard `s`, and reads that shard.
-async fn go_on_after_5(server: &Scripted) -> Result<Vec<String>> {
+async fn go_on_after_5(server: &Scripted, on_expired: OnExpired) -> Result<Vec<String>> {
     let position = Position::new("after:5");
     let record = SplitRecord { parents: Vec::new(), position: position.clone(), status: SplitStatus::Reading };
     let context = SourceContext {
@@ -216,8 +218,10 @@ async fn go_on_after_5(server: &Scripted) -> Result<Vec<String>> {
         runtime: tokio::runtime::Handle::current(),
         known: KnownSplits::from([(SplitId::new("s"), record)]),
         first_start: false,
+        incarnation: Incarnation::new(1),
+        state_id: "test".to_owned(),
     };
-    let mut enumerator = server.source().open(context).await?;
+    let mut enumerator = server.source().on_expired(on_expired).open(context).await?;
     enumerator.discover().await?;
     let mut reader = enumerator.open(&SplitId::new("s"), &position)?;
     let mut records = Vec::new();
@@ -233,7 +237,7 @@ async fn a_later_start_asks_for_the_last_record_itself_and_hands_over_only_what_
     let record = |n: u8| format!(r#"{{"SequenceNumber":"{n}","Data":"MQ==","PartitionKey":"k"}}"#);
     let records = format!(r#"{{"Records":[{},{}],"MillisBehindLatest":0}}"#, record(5), record(6));
     let server = Scripted::start(vec![ok(ACTIVE), ok(listed), ok(r#"{"ShardIterator":"i1"}"#), ok(&records)]).await;
-    assert_eq!(go_on_after_5(&server).await.unwrap(), ["6"]);
+    assert_eq!(go_on_after_5(&server, OnExpired::Stop).await.unwrap(), ["6"]);
     let asked = server.asked.lock().unwrap();
     let iterator = &asked.get(2).unwrap().1;
     assert!(iterator.contains(r#""AT_SEQUENCE_NUMBER""#) && iterator.contains(r#""5""#), "{iterator}");
@@ -242,8 +246,12 @@ async fn a_later_start_asks_for_the_last_record_itself_and_hands_over_only_what_
 #[tokio::test]
 async fn a_shard_that_expired_while_the_job_was_down_has_ended() {
     let gone = || Answer::Error(400, "ResourceNotFoundException");
-    let server = Scripted::start(vec![ok(ACTIVE), ok(r#"{"Shards":[]}"#), gone()]).await;
-    assert!(go_on_after_5(&server).await.unwrap().is_empty());
+    let answers = || vec![ok(ACTIVE), ok(r#"{"Shards":[]}"#), gone()];
+    let server = Scripted::start(answers()).await;
+    assert!(go_on_after_5(&server, OnExpired::GoOn).await.unwrap().is_empty());
+    let server = Scripted::start(answers()).await;
+    let error = go_on_after_5(&server, OnExpired::Stop).await.unwrap_err().to_string();
+    assert!(error.contains("\"s\"") && error.contains("gone"), "{error}");
 }
 
 #[tokio::test]
@@ -260,7 +268,8 @@ async fn the_end_of_a_shard_names_its_children() {
     let mut reader = enumerator.open(&SplitId::new("s"), &Position::new("trim-horizon")).unwrap();
     assert!(reader.children().is_empty());
     assert!(poll_fn(|cx| reader.poll_read(cx)).await.unwrap().is_none());
-    assert_eq!(reader.children(), [SplitId::new("left"), SplitId::new("right")]);
+    let children: Vec<_> = reader.children().into_iter().map(|child| child.id).collect();
+    assert_eq!(children, [SplitId::new("left"), SplitId::new("right")]);
 }
 
 #[tokio::test]

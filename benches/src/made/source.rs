@@ -60,8 +60,7 @@ impl Enumerator for MadeEnumerator {
     }
 
     fn discover(&mut self) -> BoxFuture<'_, Result<Discovery>> {
-        let split =
-            |lane: u64| Split { id: SplitId::new(lane.to_string()), parents: Vec::new(), start: Position::new("0") };
+        let split = |lane: u64| Split::new(SplitId::new(lane.to_string()), Vec::new(), Position::new("0"));
         let splits = (0..LANES).map(split).collect();
         Box::pin(async move { Ok(Discovery { splits, complete: true }) })
     }

@@ -89,8 +89,7 @@ impl Enumerator for LinesEnumerator {
     }
 
     fn discover(&mut self) -> BoxFuture<'_, Result<Discovery>> {
-        let split =
-            |lane: usize| Split { id: SplitId::new(lane.to_string()), parents: Vec::new(), start: Position::new("0") };
+        let split = |lane: usize| Split::new(SplitId::new(lane.to_string()), Vec::new(), Position::new("0"));
         let splits = (0..self.source.lanes.len()).map(split).collect();
         Box::pin(async move { Ok(Discovery { splits, complete: true }) })
     }

@@ -61,8 +61,7 @@ impl Enumerator for KeyEnumerator {
     }
 
     fn discover(&mut self) -> BoxFuture<'_, Result<Discovery>> {
-        let split =
-            |split: u64| Split { id: SplitId::new(split.to_string()), parents: Vec::new(), start: Position::new("0") };
+        let split = |split: u64| Split::new(SplitId::new(split.to_string()), Vec::new(), Position::new("0"));
         let splits = (0..SPLITS).map(split).collect();
         Box::pin(async move { Ok(Discovery { splits, complete: true }) })
     }

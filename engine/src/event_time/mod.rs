@@ -7,8 +7,10 @@
 
 mod board;
 mod fruitless;
+mod silence;
 mod split_clock;
 
 pub use board::WatermarkBoard;
 pub use fruitless::Fruitless;
+pub use silence::Silence;
 pub use split_clock::{Lag, SplitClock};

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use crate::sink::Prepared;
-use crate::vocabulary::{Epoch, StepName};
+use crate::source::SplitRecord;
+use crate::vocabulary::{Epoch, SplitId, StepName};
 
 /// One operator's part of an epoch. Travels on the control streams, stamped with the epoch, to the commit operator.
 pub(crate) enum Control {
@@ -11,6 +12,8 @@ pub(crate) enum Control {
     Changes { step: StepName, worker: u32, changelog: Vec<u8> },
     /// What a sink staged.
     Staged { step: StepName, worker: u32, prepared: Prepared },
+    /// What changed of a source's splits, for who follows that; the same is among the changes.
+    Splits { step: StepName, changes: Vec<(SplitId, Option<SplitRecord>)> },
     /// Records that were read in the epoch, and when.
     Read { at: Instant, records: u64 },
 }

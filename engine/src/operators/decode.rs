@@ -11,7 +11,7 @@ use timely::progress::operate::FrontierInterest;
 use super::context::JobContext;
 use super::guard::guarded;
 use super::{Flowing, SplitEvents, SplitMessage};
-use crate::decode::{Decoder, Rejected};
+use crate::decode::{Decoder, RawRecord, Rejected};
 use crate::metrics::{self, StepMetrics};
 use crate::source::RawBatch;
 use crate::vocabulary::{Event, SplitId, StepName};
@@ -70,16 +70,15 @@ pub(crate) fn decode<'scope, D: Decoder>(
 fn decode_batch<D: Decoder>(decoder: &D, split: &SplitId, batch: &RawBatch) -> (Vec<Event<D::Output>>, Vec<Rejected>) {
     let mut good = Vec::with_capacity(batch.len());
     let mut bad = Vec::new();
-    for (index, raw) in batch.records().enumerate() {
-        let fault = if batch.has_faults() { batch.fault(index) } else { None };
-        let decoded = fault.map_or_else(|| decoder.decode(raw), |fault| Err(fault.to_owned()));
+    for record in RawRecord::of(split, batch) {
+        let decoded = record.fault().map_or_else(|| decoder.decode_record(&record), |fault| Err(fault.to_owned()));
         match decoded {
             Ok(value) => good.push(Event::untimed(value)),
             Err(error) => bad.push(Rejected {
                 error,
-                raw: String::from_utf8_lossy(raw).into_owned(),
+                raw: String::from_utf8_lossy(record.bytes()).into_owned(),
                 split: split.to_string(),
-                position: batch.position(index),
+                position: record.position(),
             }),
         }
     }
@@ -90,7 +89,8 @@ fn decode_batch<D: Decoder>(decoder: &D, split: &SplitId, batch: &RawBatch) -> (
 mod tests {
     use super::*;
     use crate::decode::lines;
-    use crate::source::Position;
+    use crate::source::{Position, RecordMeta};
+    use crate::vocabulary::EventTime;
 
     #[test]
     fn a_rejected_record_tells_where_it_stands() {
@@ -114,5 +114,20 @@ mod tests {
         let (good, bad) = decode_batch(&lines(), &"shard-0".into(), &batch);
         assert!(good.is_empty());
         assert_eq!(bad[0].error, "record is longer than 7 bytes");
+    }
+
+    #[test]
+    fn a_sourced_value_knows_what_its_source_says_of_it() {
+        let mut batch = RawBatch::with_positions(Position::new("after:12"));
+        let meta = RecordMeta {
+            partition_key: Some("acme".to_owned()),
+            arrived: Some(EventTime::from_millis(7)),
+            ..RecordMeta::default()
+        };
+        batch.push_with(b"one", "12:3", meta.clone());
+        let (good, _) = decode_batch(&lines().sourced(), &"shard-0".into(), &batch);
+        let value = &good[0].value;
+        assert_eq!((value.value.as_str(), value.split.as_str(), value.position.as_str()), ("one", "shard-0", "12:3"));
+        assert_eq!(value.meta, meta);
     }
 }

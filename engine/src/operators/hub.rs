@@ -3,10 +3,10 @@
 //! *Enters*: what the source's enumerator lists, and which splits have ended. *Leaves*: opened readers, in the workers'
 //! inboxes. *Survives a crash*: nothing here; the source operators store each split's record.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use timely::scheduling::SyncActivator;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -16,7 +16,7 @@ use super::context::{JobContext, lock};
 use crate::error::{Error, Result};
 use crate::event_time::WatermarkBoard;
 use crate::source::lineage::{Adoption, Forgotten, Lineage};
-use crate::source::{Enumerator, KnownSplits, Reader, SplitRecord};
+use crate::source::{Enumerator, KnownSplits, Reader, Split, SplitRecord};
 use crate::vocabulary::{Epoch, SplitId, StepName};
 
 /// What a worker's source operator is told.
@@ -50,21 +50,6 @@ struct Inbox {
     waker: Option<SyncActivator>,
 }
 
-/// An ended split that still holds time back for its children.
-struct Held {
-    /// Those that the split's own end named; a listing may not have them yet.
-    children: Vec<SplitId>,
-    /// Until when they are waited for.
-    until: Instant,
-}
-
-/// How long time is held back for children that were announced and are in no listing yet. Far longer than a listing lags,
-/// and short enough that a child that never comes does not stop the job's results for long.
-const CHILDREN_PATIENCE: Duration = Duration::from_secs(60);
-
-/// How often to look for announced children.
-const CHILDREN_INTERVAL: Duration = Duration::from_secs(1);
-
 /// One source of a process, as its operators see it.
 pub(crate) struct SourceHub {
     step: StepName,
@@ -74,8 +59,12 @@ pub(crate) struct SourceHub {
     ended: UnboundedSender<Ended>,
     receiver: Mutex<Option<UnboundedReceiver<Ended>>>,
     board: Mutex<WatermarkBoard>,
+    /// The splits that are known: stored, or to be stored in an epoch that is open.
+    known: Mutex<BTreeSet<SplitId>>,
     /// The children that ends of splits have named, until the hub's task takes them.
-    announced: Mutex<HashMap<SplitId, Vec<SplitId>>>,
+    announced: Mutex<HashMap<SplitId, Vec<Split>>>,
+    /// Whether somebody follows what is committed of the splits.
+    followed: AtomicBool,
     /// Whether an event-time operator follows; it then reports ended splits, once it has seen all their records.
     timed: AtomicBool,
     idle_after: OnceLock<Option<Duration>>,
@@ -95,7 +84,9 @@ impl SourceHub {
             ended,
             receiver: Mutex::new(Some(receiver)),
             board: Mutex::new(board),
+            known: Mutex::default(),
             announced: Mutex::default(),
+            followed: AtomicBool::new(false),
             timed: AtomicBool::new(false),
             idle_after: OnceLock::new(),
             time_wakers: Mutex::default(),
@@ -138,9 +129,25 @@ impl SourceHub {
         }
     }
 
-    /// Takes in which splits follow one that has ended. Before its end is reported.
-    pub(crate) fn announce(&self, split: &SplitId, children: Vec<SplitId>) {
+    /// Announces that somebody wants to hear what is committed of each split.
+    pub(crate) fn set_followed(&self) {
+        self.followed.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether somebody wants to hear what is committed of each split.
+    pub(crate) fn followed(&self) -> bool {
+        self.followed.load(Ordering::SeqCst)
+    }
+
+    /// Takes in which splits follow one that has ended, before its end is reported. Gives those that nobody knew: they are
+    /// to be stored with the end.
+    pub(crate) fn announce(&self, split: &SplitId, children: Vec<Split>) -> Vec<(SplitId, SplitRecord)> {
+        let mut known = lock(&self.known);
+        let new = children.iter().filter(|child| known.insert(child.id.clone()));
+        let new = new.map(|child| (child.id.clone(), child.record())).collect();
+        drop(known);
         lock(&self.announced).insert(split.clone(), children);
+        new
     }
 
     /// Reports that all records of a split are in, the last of them in `epoch`.
@@ -198,7 +205,7 @@ struct Dealer<'a> {
     /// The worker of each of them.
     dealt: HashMap<SplitId, usize>,
     /// Ended splits that still hold time back for children.
-    unretired: BTreeMap<SplitId, Held>,
+    unretired: BTreeSet<SplitId>,
 }
 
 impl<'a> Dealer<'a> {
@@ -210,8 +217,9 @@ impl<'a> Dealer<'a> {
         ended: UnboundedReceiver<Ended>,
     ) -> Self {
         let load = vec![0; hub.inboxes.len()];
+        lock(&hub.known).extend(known.keys().cloned());
         let lineage = Lineage::restore(known);
-        Self { hub, context, enumerator, lineage, ended, load, dealt: HashMap::new(), unretired: BTreeMap::new() }
+        Self { hub, context, enumerator, lineage, ended, load, dealt: HashMap::new(), unretired: BTreeSet::new() }
     }
 
     async fn run(mut self) -> Result<()> {
@@ -219,12 +227,12 @@ impl<'a> Dealer<'a> {
         let mut on_time = false;
         loop {
             let discovery = self.enumerator.discover().await?;
-            let found = self.lineage.discovered(&discovery.splits);
+            let found = self.discovered(&discovery.splits);
             self.refuse_circles()?;
             let stored_in = self.register(found).await;
             self.adopt(stored_in)?;
             self.hub.board().ready();
-            self.retire(discovery.complete, Instant::now());
+            self.retire();
             if on_time {
                 self.forget(&discovery.splits.into_iter().map(|split| split.id).collect());
             }
@@ -239,6 +247,14 @@ impl<'a> Dealer<'a> {
                 on_time = self.wait().await;
             }
         }
+    }
+
+    /// Takes in splits of a listing. Gives those that are to be stored: the others are, or will be with their parent's end.
+    fn discovered(&mut self, splits: &[Split]) -> Vec<(SplitId, SplitRecord)> {
+        let mut found = self.lineage.discovered(splits);
+        let mut known = lock(&self.hub.known);
+        found.retain(|(split, _)| known.insert(split.clone()));
+        found
     }
 
     /// Splits that wait for themselves would be waited for without end, and without a word.
@@ -284,21 +300,13 @@ impl<'a> Dealer<'a> {
         Ok(())
     }
 
-    /// Lets go of time for ended splits that no child waits for any more. Only after a listing made after their end: a
-    /// listing from before does not know their children. One that lags does not either, so children that the end itself
-    /// named must be known, unless the listing is `complete` or they were waited for in vain.
-    fn retire(&mut self, complete: bool, now: Instant) {
+    /// Lets go of time for ended splits that no child waits for any more. Only after a listing made after their end: where
+    /// the end itself named no children, a listing from before does not know them.
+    fn retire(&mut self) {
         let waiting = self.lineage.awaited();
-        let (lineage, step) = (&self.lineage, &self.hub.step);
         let mut board = self.hub.board();
-        self.unretired.retain(|split, held| {
-            held.children.retain(|child| !complete && !lineage.knows(child));
-            if !held.children.is_empty() && now >= held.until {
-                let children = std::mem::take(&mut held.children);
-                tracing::warn!(source = %step, %split, ?children, "children of an ended split are still in no listing; \
-                    time goes on without them, and their first records may be late");
-            }
-            let holds = waiting.contains(split) || !held.children.is_empty();
+        self.unretired.retain(|split| {
+            let holds = waiting.contains(split);
             if !holds {
                 board.retire(split);
             }
@@ -309,7 +317,7 @@ impl<'a> Dealer<'a> {
     fn forget(&mut self, listed: &BTreeSet<SplitId>) {
         self.lineage.missing_from(listed);
         let mut forgettable = self.lineage.forgettable();
-        forgettable.retain(|split| !self.unretired.contains_key(split));
+        forgettable.retain(|split| !self.unretired.contains(split));
         if forgettable.is_empty() {
             return;
         }
@@ -317,6 +325,9 @@ impl<'a> Dealer<'a> {
         let mut board = self.hub.board();
         forgettable.iter().for_each(|split| board.forget(split));
         drop(board);
+        let mut known = lock(&self.hub.known);
+        forgettable.iter().for_each(|split| _ = known.remove(split));
+        drop(known);
         self.hub.send(0, HubMessage::Forget(self.lineage.forget(forgettable)));
     }
 
@@ -328,16 +339,15 @@ impl<'a> Dealer<'a> {
             *load = load.saturating_sub(1);
         }
         let children = lock(&self.hub.announced).remove(&split).unwrap_or_default();
-        self.unretired.insert(split, Held { children, until: Instant::now() + CHILDREN_PATIENCE });
+        // Stored with the end, where nobody knew them before.
+        self.lineage.discovered(&children);
+        self.unretired.insert(split);
     }
 
     /// Waits for the next look: the interval, or until a split ends, since its children should follow at once. Gives
     /// whether it was the interval.
     async fn wait(&mut self) -> bool {
-        let interval = self.enumerator.interval();
-        let children_are_due = self.unretired.values().any(|held| !held.children.is_empty());
-        let pause = if children_are_due { interval.min(CHILDREN_INTERVAL) } else { interval };
-        let Ok(ended) = tokio::time::timeout(pause, self.ended.recv()).await else { return pause == interval };
+        let Ok(ended) = tokio::time::timeout(self.enumerator.interval(), self.ended.recv()).await else { return true };
         if let Some(ended) = ended {
             self.note_end(ended);
         }
@@ -353,7 +363,7 @@ impl<'a> Dealer<'a> {
             let Some(ended) = self.ended.recv().await else { return Ok(()) };
             self.note_end(ended);
             self.adopt(None)?;
-            self.retire(true, Instant::now());
+            self.retire();
             self.hub.wake_event_time();
         }
         Ok(())

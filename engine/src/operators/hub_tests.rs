@@ -60,10 +60,8 @@ fn splits_that_are_their_own_ancestors_are_refused() {
 
 /// Lists splits, each given with its parents, and opens what may be opened.
 fn list(dealer: &mut Dealer<'_>, splits: &[(&str, &[&str])]) {
-    let split = |(id, parents): &(&str, &[&str])| Split {
-        id: SplitId::new(id),
-        parents: parents.iter().map(SplitId::new).collect(),
-        start: Position::new("0"),
+    let split = |(id, parents): &(&str, &[&str])| {
+        Split::new(*id, parents.iter().map(SplitId::new).collect(), Position::new("0"))
     };
     dealer.lineage.discovered(&splits.iter().map(split).collect::<Vec<_>>());
     dealer.adopt(None).unwrap();
@@ -88,38 +86,34 @@ fn a_new_split_goes_to_the_worker_with_the_fewest_that_have_not_ended() {
 }
 
 #[test]
-fn an_ended_split_holds_time_until_a_listing_has_the_children_that_its_end_named() {
+fn an_ended_split_holds_time_until_the_children_that_its_end_named_are_read() {
     let hub = hub(1);
     let mut dealer = dealer(&hub);
-    list(&mut dealer, &[("parent", &[])]);
-    hub.announce(&"parent".into(), vec!["left".into(), "right".into()]);
+    list(&mut dealer, &[("parent", &[]), ("neighbour", &[])]);
+    let child =
+        |id: &str, parents: &[&str]| Split::new(id, parents.iter().map(SplitId::new).collect(), Position::new("0"));
+    let merged = child("merged", &["parent", "neighbour"]);
+    let stored = hub.announce(&"parent".into(), vec![merged.clone()]);
+    assert_eq!(stored, [(SplitId::new("merged"), merged.record())]);
     end(&mut dealer, "parent");
-    dealer.retire(false, Instant::now());
-    list(&mut dealer, &[("left", &["parent"])]);
-    dealer.retire(false, Instant::now());
-    assert!(dealer.unretired.contains_key(&"parent".into()), "one of its children is missing yet");
-    list(&mut dealer, &[("right", &["parent"])]);
-    dealer.retire(false, Instant::now());
+    // A listing that lags.
+    list(&mut dealer, &[]);
+    dealer.retire();
+    assert!(dealer.unretired.contains(&"parent".into()), "its child waits for the other parent");
+    assert_eq!(hub.announce(&"neighbour".into(), vec![merged]), [], "stored already");
+    end(&mut dealer, "neighbour");
+    dealer.adopt(None).unwrap();
+    dealer.retire();
     assert!(dealer.unretired.is_empty());
+    assert_eq!(dealer.load, [1]);
 }
 
 #[test]
-fn children_that_never_come_are_not_waited_for_for_ever() {
+fn a_split_is_stored_once_whether_a_listing_or_an_end_names_it_first() {
     let hub = hub(1);
     let mut dealer = dealer(&hub);
-    list(&mut dealer, &[("parent", &[]), ("bounded", &[])]);
-    for split in ["parent", "bounded"] {
-        hub.announce(&split.into(), vec!["ghost".into()]);
-        end(&mut dealer, split);
-    }
-    let now = Instant::now();
-    dealer.retire(false, now + CHILDREN_PATIENCE / 2);
-    assert_eq!(dealer.unretired.len(), 2);
-    dealer.retire(false, now + CHILDREN_PATIENCE);
-    assert!(dealer.unretired.is_empty());
-
-    hub.announce(&"parent".into(), vec!["ghost".into()]);
-    end(&mut dealer, "parent");
-    dealer.retire(true, now);
-    assert!(dealer.unretired.is_empty(), "a complete listing has all that there will ever be");
+    let split = |id: &str| Split::new(id, Vec::new(), Position::new("0"));
+    assert_eq!(dealer.discovered(&[split("a"), split("b")]).len(), 2);
+    assert_eq!(hub.announce(&"a".into(), vec![split("b"), split("c")]).len(), 1);
+    assert_eq!(dealer.discovered(&[split("a"), split("b"), split("c"), split("d")]).len(), 1);
 }

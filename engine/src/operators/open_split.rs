@@ -9,8 +9,9 @@ use timely::scheduling::SyncActivator;
 
 use super::hub::OpenedSplit;
 use crate::error::Result;
+use crate::event_time::Silence;
 use crate::metrics::BehindMetric;
-use crate::source::{RawBatch, Reader, SplitRecord, SplitStatus};
+use crate::source::{RawBatch, Reader, Split, SplitRecord, SplitStatus};
 use crate::vocabulary::{Epoch, SplitId, StepName};
 
 /// Wakes one split's reader.
@@ -34,7 +35,7 @@ pub(super) enum Polled {
     /// Records.
     Batch(RawBatch),
     /// The split has ended, and these follow, as far as it says.
-    End { children: Vec<SplitId> },
+    End { children: Vec<Split> },
 }
 
 /// A split that is being read, or has ended in the open epoch.
@@ -53,10 +54,8 @@ pub(super) struct OpenSplit {
     behind: BehindMetric,
     /// Whether the last poll gave nothing.
     pending: bool,
-    /// Since when there has been nothing to read, by the reader's own word.
-    silent_since: Option<Instant>,
-    /// Whether that has been so for long.
-    idle: bool,
+    /// For how long there has been nothing to read, by the reader's own word.
+    silence: Silence,
 }
 
 impl OpenSplit {
@@ -73,8 +72,7 @@ impl OpenSplit {
             begun: false,
             waker: Arc::new(SplitWaker { ready: AtomicBool::new(true), operator }),
             pending: false,
-            silent_since: None,
-            idle: false,
+            silence: Silence::default(),
         }
     }
 
@@ -109,8 +107,7 @@ impl OpenSplit {
         };
         self.changed = true;
         self.pending = false;
-        self.silent_since = None;
-        self.idle = false;
+        self.silence = Silence::default();
         Ok(polled)
     }
 
@@ -129,13 +126,11 @@ impl OpenSplit {
 
     /// Whether it becomes idle: there has been nothing to read for `limit`, while the engine was `willing` to read.
     pub(super) fn becomes_idle(&mut self, now: Instant, willing: bool, limit: Duration) -> bool {
-        if self.idle || !willing || !self.is_silent() {
-            self.silent_since = None;
-            return false;
+        if self.is_silent() {
+            return self.silence.becomes_idle(now, willing, limit);
         }
-        let since = *self.silent_since.get_or_insert(now);
-        self.idle = now.saturating_duration_since(since) >= limit;
-        self.idle
+        self.silence.interrupted();
+        false
     }
 
     /// Whether there is nothing to read: the reader gave nothing, has not called since, and is not merely prevented.

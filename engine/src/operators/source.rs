@@ -101,6 +101,8 @@ struct SourceOperator {
     /// Which input it is, until that is stored: with the first epoch, so that no position is ever stored without it.
     identity: Option<String>,
     changes: ChangelogWriter,
+    /// The same changes for who follows them, if anybody does.
+    followed: Vec<(SplitId, Option<SplitRecord>)>,
     /// Splits to be removed from the snapshot.
     forgetting: Vec<Forgotten>,
     no_more: bool,
@@ -133,6 +135,7 @@ impl SourceOperator {
             turn: 0,
             identity,
             changes: ChangelogWriter::default(),
+            followed: Vec::new(),
             forgetting: Vec::new(),
             no_more: false,
         };
@@ -201,6 +204,9 @@ impl SourceOperator {
         let due: Vec<Forgotten> = self.forgetting.extract_if(.., is_due).collect();
         for Forgotten { split, .. } in due {
             self.changes.delete(SPLITS_GROUP, SPLITS, split.as_str().as_bytes());
+            if self.hub.followed() {
+                self.followed.push((split.clone(), None));
+            }
             if self.hub.timed() {
                 self.emit(SplitMessage::Forgotten { split });
             }
@@ -258,8 +264,11 @@ impl SourceOperator {
                 SplitMessage::Records { split: Arc::clone(&split.id), at_end: split.is_at_end(), batch }
             }
             Polled::End { children } => {
-                self.hub.announce(&split.id, children);
-                SplitMessage::Ended { split: Arc::clone(&split.id) }
+                let split = Arc::clone(&split.id);
+                for (child, record) in self.hub.announce(&split, children) {
+                    self.store(&child, &record)?;
+                }
+                SplitMessage::Ended { split }
             }
         };
         let size = self.emit(message);
@@ -323,10 +332,17 @@ impl SourceOperator {
             let worker = self.worker as u32;
             self.send_control(Control::Changes { step: self.step.clone(), worker, changelog });
         }
+        if !self.followed.is_empty() {
+            let changes = std::mem::take(&mut self.followed);
+            self.send_control(Control::Splits { step: self.step.clone(), changes });
+        }
         Ok(())
     }
 
     fn store(&mut self, split: &SplitId, record: &SplitRecord) -> Result<()> {
+        if self.hub.followed() {
+            self.followed.push((split.clone(), Some(record.clone())));
+        }
         self.changes.put_encoded(SPLITS_GROUP, SPLITS, split.as_str().as_bytes(), record)
     }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use fail::fail_point;
+use siphasher::sip::SipHasher24;
 use timely::WorkerConfig;
 use timely::communication::Allocator;
 use timely::worker::Worker;
@@ -31,7 +32,7 @@ use crate::operators::hub::SourceHub;
 use crate::operators::{event_time_step, naming_panics, panic_error};
 use crate::sink::Committer;
 use crate::snapshot::{Identity, Recovered, Store};
-use crate::source::{Enumerator, KnownSplits, SourceContext};
+use crate::source::{Enumerator, Follower, KnownSplits, SourceContext};
 use crate::vocabulary::{Epoch, Incarnation, StepName};
 
 /// How long the sources' tasks may take to end. What they are in the midst of is read again.
@@ -63,6 +64,9 @@ pub(super) struct Attempt<'a> {
 /// The sources as their operators see them.
 type Hubs = HashMap<StepName, Arc<SourceHub>>;
 
+/// Who follows what is committed of the sources.
+type Followers = BTreeMap<StepName, Box<dyn Follower>>;
+
 /// A source that is open and not yet running.
 struct OpenSource {
     step: StepName,
@@ -74,6 +78,7 @@ struct OpenSource {
 struct Prepared {
     context: Arc<JobContext>,
     committers: BTreeMap<StepName, Box<dyn Committer>>,
+    followers: Followers,
     commits: mpsc::Sender<CommitMessage>,
     messages: mpsc::Receiver<CommitMessage>,
 }
@@ -133,7 +138,8 @@ impl Attempt<'_> {
         groups.check_workers(self.config.workers)?;
         check_handles(plan, recovered)?;
         store.register_steps(&plan.steps, self.config.allow_dropped_state)?;
-        let (hubs, sources) = self.open_sources(plan, store, groups, runtime)?;
+        let (hubs, mut sources) = self.open_sources(plan, store, recovered, groups, runtime)?;
+        let followers = followers(&mut sources, &hubs)?;
         let (commits, messages) = channel();
         let running = Running { store: Arc::clone(store), hubs, commits: commits.clone() };
         let context = Arc::new(JobContext::new(self.settled(groups, recovered), Some(running)));
@@ -146,7 +152,7 @@ impl Attempt<'_> {
                 runtime.spawn(supervise(Arc::clone(&context), step, run));
             }
         }
-        Ok(Prepared { context, committers, commits, messages })
+        Ok(Prepared { context, committers, followers, commits, messages })
     }
 
     fn settled(&self, groups: KeyGroups, recovered: &Recovered) -> Settled {
@@ -193,6 +199,7 @@ impl Attempt<'_> {
         &self,
         plan: &Plan,
         store: &Store,
+        recovered: &Recovered,
         groups: KeyGroups,
         runtime: &Runtime,
     ) -> Result<(Hubs, Vec<OpenSource>)> {
@@ -210,6 +217,8 @@ impl Attempt<'_> {
                 runtime: runtime.handle().clone(),
                 first_start: known.is_empty(),
                 known: known.clone(),
+                incarnation: recovered.incarnation,
+                state_id: state_id(recovered.secret),
             };
             let enumerator = naming_panics(step.as_str(), || runtime.block_on(source.open(context)))?;
             let hub =
@@ -222,10 +231,10 @@ impl Attempt<'_> {
 
     /// Runs the threads of the job until all are done, or until one of them hangs in a job that has failed.
     fn drive(&self, store: &Arc<Store>, prepared: Prepared) -> Arc<JobContext> {
-        let Prepared { context, committers, commits, messages } = prepared;
+        let Prepared { context, committers, followers, commits, messages } = prepared;
         let finish = commits.clone();
         let mut threads = Threads::new(&context);
-        if let Err(error) = self.spawn(&mut threads, &context, store, committers, commits, messages) {
+        if let Err(error) = self.spawn(&mut threads, &context, store, (committers, followers), commits, messages) {
             context.fail(error);
             // The commit thread may wait for workers that were never started. It is gone only where the job has failed.
             let _ = finish.send(CommitMessage::Finish);
@@ -244,12 +253,12 @@ impl Attempt<'_> {
         threads: &mut Threads,
         context: &Arc<JobContext>,
         store: &Arc<Store>,
-        committers: BTreeMap<StepName, Box<dyn Committer>>,
+        (committers, followers): (BTreeMap<StepName, Box<dyn Committer>>, Followers),
         commits: mpsc::Sender<CommitMessage>,
         messages: mpsc::Receiver<CommitMessage>,
     ) -> Result<()> {
         let (fold, folds) = channel();
-        let commit = CommitThread::new(context, store, committers, self.on_commit.clone(), fold)?;
+        let commit = CommitThread::new(context, store, committers, followers, self.on_commit.clone(), fold)?;
         let done = Arc::new(AtomicBool::new(false));
         let (shared, beat_done, stopping) = (Arc::clone(context), Arc::clone(&done), Arc::clone(store));
         threads.spawn("commit", move || {
@@ -272,6 +281,26 @@ impl Attempt<'_> {
             Ok(())
         })
     }
+}
+
+/// Asks each source who follows what is committed of it.
+fn followers(sources: &mut [OpenSource], hubs: &Hubs) -> Result<Followers> {
+    let mut followers = Followers::new();
+    for OpenSource { step, enumerator, .. } in sources {
+        if let Some(follower) = naming_panics(step.as_str(), || Ok(enumerator.follower()))? {
+            if let Some(hub) = hubs.get(step) {
+                hub.set_followed();
+            }
+            followers.insert(step.clone(), follower);
+        }
+    }
+    Ok(followers)
+}
+
+/// A name for the state folder that says nothing about its secret.
+fn state_id(secret: [u8; 16]) -> String {
+    let hash = SipHasher24::new_with_key(&secret).hash(b"the name of the state folder");
+    format!("{hash:016x}")
 }
 
 fn run_workers(context: &Arc<JobContext>, program: &Program, workers: usize) {

@@ -20,7 +20,8 @@ use crate::operators::control::{CommitMessage, Control};
 use crate::operators::naming_panics;
 use crate::sink::{CommitPermit, Committer, StagedHandle};
 use crate::snapshot::{EpochBatch, StepChange, Store};
-use crate::vocabulary::{Epoch, Incarnation, StepName};
+use crate::source::{Follower, SplitRecord};
+use crate::vocabulary::{Epoch, Incarnation, SplitId, StepName};
 
 /// What is told of each commit, once its results are visible.
 #[derive(Debug)]
@@ -47,6 +48,7 @@ struct Parts {
     staged: BTreeMap<StepName, Vec<StagedHandle>>,
     flushes: Vec<(StepName, crate::sink::Flush)>,
     reads: Vec<(Instant, u64)>,
+    splits: BTreeMap<StepName, Vec<(SplitId, Option<SplitRecord>)>>,
 }
 
 impl Parts {
@@ -60,6 +62,7 @@ impl Parts {
                 let handle = StagedHandle { epoch, worker, handle: prepared.handle };
                 self.staged.entry(step).or_default().push(handle);
             }
+            Control::Splits { step, changes } => self.splits.entry(step).or_default().extend(changes),
             Control::Read { at, records } => self.reads.push((at, records)),
         }
     }
@@ -74,6 +77,7 @@ pub(super) struct CommitThread {
     context: Arc<JobContext>,
     store: Arc<Store>,
     committers: BTreeMap<StepName, Box<dyn Committer>>,
+    followers: BTreeMap<StepName, Box<dyn Follower>>,
     pending: BTreeMap<Epoch, Vec<Control>>,
     on_commit: Option<OnCommit>,
     fold: Sender<()>,
@@ -88,6 +92,7 @@ impl CommitThread {
         context: &Arc<JobContext>,
         store: &Arc<Store>,
         committers: BTreeMap<StepName, Box<dyn Committer>>,
+        followers: BTreeMap<StepName, Box<dyn Follower>>,
         on_commit: Option<OnCommit>,
         fold: Sender<()>,
     ) -> Result<Self> {
@@ -98,6 +103,7 @@ impl CommitThread {
             context: Arc::clone(context),
             store: Arc::clone(store),
             committers,
+            followers,
             pending: BTreeMap::new(),
             on_commit,
             fold,
@@ -142,6 +148,9 @@ impl CommitThread {
             fail_point!("commit::before-close");
             naming_panics(step.as_str(), || committer.close())?;
         }
+        for (step, follower) in &mut self.followers {
+            naming_panics(step.as_str(), || follower.close())?;
+        }
         Ok(())
     }
 
@@ -185,6 +194,9 @@ impl CommitThread {
     }
 
     fn make_durable_and_visible(&mut self, through: Epoch, parts: &mut Parts) -> Result<()> {
+        for (step, follower) in &mut self.followers {
+            naming_panics(step.as_str(), || follower.may_commit())?;
+        }
         fail_point!("commit::before-flush");
         for (step, flush) in parts.flushes.drain(..) {
             naming_panics(step.as_str(), flush)?;
@@ -204,6 +216,14 @@ impl CommitThread {
         fail_point!("commit::after-visible");
         self.store.acknowledge(through)?;
         fail_point!("commit::after-acknowledge");
+        for (step, changes) in &parts.splits {
+            if let Some(follower) = self.followers.get_mut(step) {
+                naming_panics(step.as_str(), || {
+                    follower.committed(changes);
+                    Ok(())
+                })?;
+            }
+        }
         // The fold thread is gone only when the job is.
         let _ = self.fold.send(());
         Ok(())

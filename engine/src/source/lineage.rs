@@ -60,10 +60,8 @@ pub const FORGET_AFTER: u32 = 10;
 /// ```
 /// use shardflow::source::{Lineage, Position, Split};
 /// use shardflow::vocabulary::{Epoch, SplitId};
-/// let split = |id: &str, parents: &[&str]| Split {
-///     id: id.into(),
-///     parents: parents.iter().map(|&id| id.into()).collect(),
-///     start: Position::new("start"),
+/// let split = |id: &str, parents: &[&str]| {
+///     Split::new(id, parents.iter().map(|&id| id.into()).collect(), Position::new("start"))
 /// };
 /// let mut lineage = Lineage::restore(Default::default());
 /// lineage.discovered(&[split("parent", &[]), split("child", &["parent"])]);
@@ -89,22 +87,21 @@ impl Lineage {
         Self { splits: known.into_iter().map(|(id, record)| (id, entry(record))).collect(), changed: true }
     }
 
-    /// Takes in what the enumerator found. Gives the splits that are new, in their order, to be stored as
-    /// [`SplitStatus::Waiting`].
+    /// Takes in what the enumerator found, or what the end of a split named. Gives the splits that are new, in their order,
+    /// to be stored as they are.
     ///
     /// A parent that is neither known nor among `found` has left the source's memory and is not waited for. So a source
     /// must list a parent that it still has no later than its children.
     pub fn discovered(&mut self, found: &[Split]) -> Vec<(SplitId, SplitRecord)> {
         let mut new = Vec::new();
-        for Split { id, parents, start } in found {
-            if self.splits.contains_key(id) {
+        for split in found {
+            if self.splits.contains_key(&split.id) {
                 continue;
             }
-            let record =
-                SplitRecord { parents: parents.clone(), position: start.clone(), status: SplitStatus::Waiting };
+            let record = split.record();
             let entry = Entry { record: record.clone(), ended_in: None, given: false, missed: 0 };
-            self.splits.insert(id.clone(), entry);
-            new.push((id.clone(), record));
+            self.splits.insert(split.id.clone(), entry);
+            new.push((split.id.clone(), record));
         }
         self.changed |= !new.is_empty();
         new
@@ -258,7 +255,7 @@ mod tests {
 
     fn split(id: &str, parents: &[&str]) -> Split {
         let parents = parents.iter().map(|&id| id.into()).collect();
-        Split { id: id.into(), parents, start: Position::new(format!("start of {id}")) }
+        Split::new(id, parents, Position::new(format!("start of {id}")))
     }
 
     fn names(adoptions: &[Adoption]) -> Vec<&str> {

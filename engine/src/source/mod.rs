@@ -12,6 +12,7 @@
 //! # Rewinds
 //! Reading the same split from the same position must give the same records in the same order; batch borders may differ.
 
+mod batch;
 pub mod lineage;
 
 use std::collections::BTreeMap;
@@ -25,8 +26,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::vocabulary::{SplitId, StepName};
+use crate::vocabulary::{Incarnation, SplitId, StepName};
 
+pub use batch::{RawBatch, RecordMeta};
 pub use lineage::{Adoption, Forgotten, Lineage};
 
 /// A boxed future, so that the port is object-safe.
@@ -66,6 +68,24 @@ pub struct Split {
     /// Where to start where no position is stored. Stored in the first commit, so a relative start must be made
     /// concrete here.
     pub start: Position,
+    /// Whether it was read to its end before this job began, by whom the job takes over from: then it is known from the
+    /// first commit on, its children need not wait for it, and it is never opened. Only looked at where the split is new.
+    pub ended: bool,
+}
+
+impl Split {
+    /// A split that is to be read from `start`, after its `parents`.
+    #[must_use]
+    pub fn new(id: impl Into<SplitId>, parents: Vec<SplitId>, start: Position) -> Self {
+        Self { id: id.into(), parents, start, ended: false }
+    }
+
+    /// What the snapshot knows of it before it is read.
+    #[must_use]
+    pub fn record(&self) -> SplitRecord {
+        let status = if self.ended { SplitStatus::Ended } else { SplitStatus::Waiting };
+        SplitRecord { parents: self.parents.clone(), position: self.start.clone(), status }
+    }
 }
 
 /// How far a split has been read, as the snapshot stores it.
@@ -106,6 +126,12 @@ pub struct SourceContext {
     pub known: KnownSplits,
     /// Whether this is the source's first start: no split of it was ever committed, whatever other sources of the job have.
     pub first_start: bool,
+    /// This start's number.
+    pub incarnation: Incarnation,
+    /// Names the job's state folder: the same at every start from it, and no other's. No secret. A source that marks
+    /// things outside as the job's own (a lease) tells by it that their last owner was an earlier start of this job, which
+    /// is gone, since a state folder has one process at a time.
+    pub state_id: String,
 }
 
 /// What an enumerator found.
@@ -147,6 +173,34 @@ pub trait Enumerator: Send + 'static {
     /// # Errors
     /// A position that the source cannot read from.
     fn open(&mut self, split: &SplitId, position: &Position) -> Result<Box<dyn Reader>>;
+
+    /// What follows the job's commits on the source's behalf, if anything does. Asked once, before the first listing.
+    fn follower(&mut self) -> Option<Box<dyn Follower>> {
+        None
+    }
+}
+
+/// Follows what the job commits, for the sake of the world outside: keeps leases that fence a second copy of the job, and
+/// mirrors positions to where other programs look for them. It is told what was processed and never decides it.
+///
+/// Called on the thread that commits: every call must return at once, and looks at memory alone.
+pub trait Follower: Send + 'static {
+    /// Asked before each epoch is made durable.
+    ///
+    /// # Errors
+    /// The job must not emit anything more: another has taken its place. Nothing of the epoch becomes visible.
+    fn may_commit(&mut self) -> Result<()>;
+
+    /// These splits' records are committed and visible now; `None`: the split was forgotten. Only what has changed since
+    /// the last call; what was committed before this start was in [`SourceContext::known`].
+    fn committed(&mut self, changes: &[(SplitId, Option<SplitRecord>)]);
+
+    /// The job has come to an orderly end, after its last commit. May take a few seconds. Not called where it fails: then
+    /// the follower is dropped.
+    ///
+    /// # Errors
+    /// What could not be said to the world outside. What was committed stands.
+    fn close(&mut self) -> Result<()>;
 }
 
 /// Reads one split in order.
@@ -174,129 +228,9 @@ pub trait Reader: Send + 'static {
         true
     }
 
-    /// After the end: the splits that follow this one, where the source says so there. Time is held back for them until a
-    /// listing has them (for a minute at most), so that a listing that lags makes no record late.
-    fn children(&self) -> Vec<SplitId> {
+    /// After the end: the splits that follow this one, where the source says so there. They are known from the end's own
+    /// epoch on and hold time back until they are read, so that neither a listing that lags nor a crash makes a record late.
+    fn children(&self) -> Vec<Split> {
         Vec::new()
-    }
-}
-
-/// Records as a source delivers them: one shared buffer and where each record lies in it.
-#[derive(Debug, Clone)]
-pub struct RawBatch {
-    buffer: Vec<u8>,
-    // End of each record's bytes and the start; a separator between them is not part of either.
-    spans: Vec<(u32, u32)>,
-    positions: Positions,
-    faults: Vec<(u32, String)>,
-    after: Position,
-}
-
-#[derive(Debug, Clone)]
-enum Positions {
-    /// Record i stands at `base` + its start in the buffer.
-    Offsets { base: u64 },
-    /// One text a record.
-    Texts(Vec<Box<str>>),
-}
-
-impl RawBatch {
-    /// Records that lie in `buffer` at `spans` (start, end), where byte 0 of the buffer stands at `base` in the split.
-    /// Buffers are at most 4 GiB.
-    #[must_use]
-    pub fn from_offsets(buffer: Vec<u8>, spans: Vec<(u32, u32)>, base: u64, after: Position) -> Self {
-        Self { buffer, spans, positions: Positions::Offsets { base }, faults: Vec::new(), after }
-    }
-
-    /// An empty batch to which records with positions of their own are pushed.
-    #[must_use]
-    pub fn with_positions(after: Position) -> Self {
-        Self {
-            buffer: Vec::new(),
-            spans: Vec::new(),
-            positions: Positions::Texts(Vec::new()),
-            faults: Vec::new(),
-            after,
-        }
-    }
-
-    /// Adds a record. Only for batches made by [`RawBatch::with_positions`].
-    pub fn push(&mut self, bytes: &[u8], position: &str) {
-        let start = self.buffer.len() as u32;
-        self.buffer.extend_from_slice(bytes);
-        self.spans.push((start, self.buffer.len() as u32));
-        if let Positions::Texts(texts) = &mut self.positions {
-            texts.push(position.into());
-        }
-    }
-
-    /// Marks record `index` as one the source itself could not deliver whole; it goes to the rejected output with `error`.
-    pub fn mark_fault(&mut self, index: usize, error: impl Into<String>) {
-        self.faults.push((index as u32, error.into()));
-    }
-
-    /// Moves the resume position, when records were pushed after the batch was begun.
-    pub fn set_after(&mut self, after: Position) {
-        self.after = after;
-    }
-
-    /// Number of records.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.spans.len()
-    }
-
-    /// Whether it has no record. An empty batch still moves the split's position.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.spans.is_empty()
-    }
-
-    /// Size in memory, in bytes.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.buffer.len()
-    }
-
-    /// The bytes of record `index`; empty where there is none.
-    #[must_use]
-    pub fn record(&self, index: usize) -> &[u8] {
-        let Some(&(start, end)) = self.spans.get(index) else { return &[] };
-        self.buffer.get(start as usize..end as usize).unwrap_or(&[])
-    }
-
-    /// The records, in order.
-    pub fn records(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.spans.iter().map(|&(start, end)| self.buffer.get(start as usize..end as usize).unwrap_or(&[]))
-    }
-
-    /// What is wrong with record `index`, where the source marked it.
-    #[must_use]
-    pub fn fault(&self, index: usize) -> Option<&str> {
-        self.faults.iter().find(|(at, _)| *at as usize == index).map(|(_, error)| error.as_str())
-    }
-
-    /// Whether any record is marked.
-    #[must_use]
-    pub fn has_faults(&self) -> bool {
-        !self.faults.is_empty()
-    }
-
-    /// Where record `index` stands in its split, for error reports.
-    #[must_use]
-    pub fn position(&self, index: usize) -> String {
-        match &self.positions {
-            Positions::Offsets { base } => {
-                let start = self.spans.get(index).map_or(0, |span| u64::from(span.0));
-                base.saturating_add(start).to_string()
-            }
-            Positions::Texts(texts) => texts.get(index).map(ToString::to_string).unwrap_or_default(),
-        }
-    }
-
-    /// Where to go on after the last record.
-    #[must_use]
-    pub fn after(&self) -> &Position {
-        &self.after
     }
 }

@@ -115,11 +115,8 @@ impl Enumerator for Feed {
 
     fn discover(&mut self) -> BoxFuture<'_, Result<Discovery>> {
         let log = lock(&self.log);
-        let split = |(id, split): (&SplitId, &FeedSplit)| Split {
-            id: id.clone(),
-            parents: split.parents.clone(),
-            start: Position::new("0"),
-        };
+        let split =
+            |(id, split): (&SplitId, &FeedSplit)| Split::new(id.clone(), split.parents.clone(), Position::new("0"));
         let discovery = Discovery { splits: log.splits.iter().map(split).collect(), complete: log.complete };
         Box::pin(async move { Ok(discovery) })
     }

@@ -20,7 +20,7 @@ use crate::source::{
     Discovery, Enumerator, KnownSplits, Position, RawBatch, Reader, Source, SourceContext, Split, SplitRecord,
     SplitStatus,
 };
-use crate::vocabulary::{SplitId, StepName};
+use crate::vocabulary::{Incarnation, SplitId, StepName};
 
 /// A record as the suite compares it: bytes, position, fault.
 type Seen = (Vec<u8>, String, Option<String>);
@@ -224,6 +224,8 @@ async fn open(source: &dyn Source, known: KnownSplits, first_start: bool) -> Res
         runtime: tokio::runtime::Handle::current(),
         known,
         first_start,
+        incarnation: Incarnation::new(1),
+        state_id: "conformance".to_owned(),
     };
     source.open(context).await
 }
@@ -290,7 +292,7 @@ mod tests {
 
         fn discover(&mut self) -> BoxFuture<'_, Result<Discovery>> {
             let parents = if self.waits_for_a_stranger { vec![SplitId::new("stranger")] } else { Vec::new() };
-            let split = Split { id: SplitId::new("ten"), parents, start: Position::new("0") };
+            let split = Split::new("ten", parents, Position::new("0"));
             Box::pin(async move { Ok(Discovery { splits: vec![split], complete: true }) })
         }
 

@@ -153,11 +153,8 @@ impl Enumerator for Scripted {
             world.splits.get_mut(id).unwrap().omitted -= 1;
         }
         let listed = world.splits.iter().filter(|(id, split)| split.listed && !omitted.contains(id));
-        let split = |(id, split): (&SplitId, &ScriptedSplit)| Split {
-            id: id.clone(),
-            parents: split.parents.clone(),
-            start: Position::new("0"),
-        };
+        let split =
+            |(id, split): (&SplitId, &ScriptedSplit)| Split::new(id.clone(), split.parents.clone(), Position::new("0"));
         let found = Discovery { splits: listed.map(split).collect(), complete: world.complete };
         Box::pin(async move { Ok(found) })
     }
@@ -209,8 +206,10 @@ impl Reader for ScriptedReader {
         self.of(|split| split.caught_up)
     }
 
-    fn children(&self) -> Vec<SplitId> {
-        self.of(|split| split.children.clone())
+    fn children(&self) -> Vec<Split> {
+        let world = self.source.world();
+        let child = |id: &SplitId| Split::new(id.clone(), world.splits[id].parents.clone(), Position::new("0"));
+        world.splits[&self.split].children.iter().map(child).collect()
     }
 }
 

@@ -170,8 +170,7 @@ impl Enumerator for FileEnumerator {
                 }
             }
             let start = Position::new("0");
-            let splits =
-                listed.files.into_iter().map(|id| Split { id, parents: Vec::new(), start: start.clone() }).collect();
+            let splits = listed.files.into_iter().map(|id| Split::new(id, Vec::new(), start.clone())).collect();
             Ok(Discovery { splits, complete })
         })
     }

@@ -14,10 +14,10 @@ use super::client::Record;
 
 /// The default of [`Kinesis::buffer_bytes`](super::Kinesis::buffer_bytes): 64 MiB. Room for the first calls of six shards
 /// at a time, and for those of hundreds once it is known what they give.
-pub(super) const BUFFER_BYTES: u64 = 64 << 20;
+pub(crate) const BUFFER_BYTES: u64 = 64 << 20;
 
 /// The most that one answer may weigh, as the service limits it. The first call of a shard reserves it.
-pub(super) const LARGEST_ANSWER: u64 = 10 << 20;
+pub(crate) const LARGEST_ANSWER: u64 = 10 << 20;
 
 /// The most that a later call asks for. A shard gives 2 MiB a second, in up to five calls.
 const MOST: u64 = 2 << 20;
@@ -36,18 +36,18 @@ const UNIT: u64 = 1 << 10;
 
 /// The budget of one source.
 #[derive(Debug, Clone)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     units: Arc<Semaphore>,
     total: u64,
 }
 
 /// A part of a budget; dropping it gives it back.
 #[derive(Debug)]
-pub(super) struct Share(OwnedSemaphorePermit);
+pub(crate) struct Share(OwnedSemaphorePermit);
 
 impl Budget {
     /// Up to `bytes`, at least the service's largest answer.
-    pub(super) fn new(bytes: u64) -> Self {
+    pub(crate) fn new(bytes: u64) -> Self {
         Self::exactly(bytes.max(LARGEST_ANSWER))
     }
 
@@ -58,12 +58,12 @@ impl Budget {
 
     /// A budget below what the service may answer.
     #[cfg(test)]
-    pub(super) fn tiny(bytes: u64) -> Self {
+    pub(crate) fn tiny(bytes: u64) -> Self {
         Self::exactly(bytes)
     }
 
     /// Waits until `bytes` are free, and takes them. First come, first served.
-    pub(super) async fn reserve(&self, bytes: u64) -> Result<Share> {
+    pub(crate) async fn reserve(&self, bytes: u64) -> Result<Share> {
         let units = u32::try_from(bytes.div_ceil(UNIT).clamp(1, self.total)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.units).acquire_many_owned(units).await;
         permit.map(Share).map_err(|error| Error::internal("the buffer of a source is closed").caused_by(error))
@@ -72,13 +72,13 @@ impl Budget {
 
 impl Share {
     /// Gives back all but `bytes`. An answer may weigh more than was reserved; then all is kept.
-    pub(super) fn shrink(&mut self, bytes: u64) {
+    pub(crate) fn shrink(&mut self, bytes: u64) {
         let needed = usize::try_from(bytes.div_ceil(UNIT)).unwrap_or(usize::MAX);
         drop(self.0.split(self.0.num_permits().saturating_sub(needed)));
     }
 
     /// The part that `batch` weighs, as far as there is so much.
-    pub(super) fn part_of(&mut self, batch: &RawBatch) -> Option<Self> {
+    pub(crate) fn part_of(&mut self, batch: &RawBatch) -> Option<Self> {
         let bytes = weight(batch.len(), batch.bytes());
         let units = usize::try_from(bytes.div_ceil(UNIT)).unwrap_or(usize::MAX);
         self.0.split(units.min(self.0.num_permits())).map(Self)
@@ -87,7 +87,7 @@ impl Share {
 
 /// What the next call of one shard will weigh, judged by the last. Pure.
 #[derive(Debug)]
-pub(super) struct Appetite {
+pub(crate) struct Appetite {
     bytes: u64,
     /// What a record weighed in the last answer that had any.
     record: Option<u64>,
@@ -95,32 +95,37 @@ pub(super) struct Appetite {
 
 impl Appetite {
     /// Before the first answer.
-    pub(super) fn unknown() -> Self {
+    pub(crate) fn unknown() -> Self {
         Self { bytes: LARGEST_ANSWER, record: None }
     }
 
     /// What to reserve, in bytes.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// How many records to ask for; `None`: as many as there are. Without any record so far there is nothing to judge by;
     /// the shard is at its end then, and has no more than came since the last call.
-    pub(super) fn records(&self) -> Option<i32> {
+    pub(crate) fn records(&self) -> Option<i32> {
         let records = (self.bytes / self.record?).clamp(1, MOST_RECORDS);
         i32::try_from(records).ok().filter(|_| records < MOST_RECORDS)
     }
 
     /// Takes in an answer; gives what it weighs. Twice as much may come next: a shard that is behind is soon read at its
     /// full rate.
-    pub(super) fn fed(&mut self, records: &[Record]) -> u64 {
-        let weight = weight(records.len(), records.iter().map(|record| record.data.len()).sum());
+    pub(crate) fn fed(&mut self, records: &[Record]) -> u64 {
+        let weight = weight_of(records);
         if !records.is_empty() {
             self.record = Some((weight / records.len() as u64).max(1));
         }
         self.bytes = weight.saturating_mul(2).clamp(LEAST, MOST);
         weight
     }
+}
+
+/// What an answer weighs, in bytes.
+pub(crate) fn weight_of(records: &[Record]) -> u64 {
+    weight(records.len(), records.iter().map(|record| record.data.len()).sum())
 }
 
 fn weight(records: usize, bytes: usize) -> u64 {
@@ -132,7 +137,7 @@ mod tests {
     use super::*;
 
     fn records(count: usize, bytes: usize) -> Vec<Record> {
-        vec![Record { sequence: "1".to_owned(), data: vec![b'x'; bytes], arrived: None }; count]
+        vec![Record { sequence: "1".to_owned(), data: vec![b'x'; bytes], arrived: None, partition_key: None }; count]
     }
 
     #[test]

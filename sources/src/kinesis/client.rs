@@ -1,65 +1,123 @@
 //! The calls this source makes, with the SDK's types left behind.
 
+use std::fmt;
 use std::future::Future;
+use std::time::Duration;
 
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::primitives::DateTime;
-use aws_sdk_kinesis::types::{ShardIteratorType, StreamStatus};
+use aws_sdk_kinesis::primitives::event_stream::EventReceiver;
+use aws_sdk_kinesis::types::error::SubscribeToShardEventStreamError;
+use aws_sdk_kinesis::types::{
+    ChildShard, HashKeyRange, ShardIteratorType, StartingPosition, StreamStatus, SubscribeToShardEventStream,
+};
 
-use super::backoff::Failed;
-use super::failure::{Failure, Remedy};
 use super::lineage::Shard;
-use super::position::ShardPosition;
+use crate::aws::backoff::Failed;
+use crate::aws::failure::{Failure, Remedy};
 
 /// The calls that reading a shard takes.
-pub(super) trait ShardApi: Clone + Send + Sync + 'static {
-    /// A fresh iterator at `position`.
-    fn iterator(&self, shard: &str, position: &ShardPosition) -> impl Future<Output = Result<String, Failure>> + Send;
-    /// A fresh iterator at the record of this number itself.
-    fn iterator_at(&self, shard: &str, sequence: &str) -> impl Future<Output = Result<String, Failure>> + Send;
+pub(crate) trait ShardApi: Clone + Send + Sync + 'static {
+    /// What a subscription gives.
+    type Events: Events;
+
+    /// A fresh iterator.
+    fn iterator(&self, shard: &str, from: &ReadFrom) -> impl Future<Output = Result<String, Failure>> + Send;
     /// What lies at an iterator: up to `most` records, or as many as the service gives at a time.
     fn records(&self, iterator: &str, most: Option<i32>) -> impl Future<Output = Result<Fetched, Failure>> + Send;
+    /// A subscription of the consumer of this ARN.
+    fn subscribe(
+        &self,
+        consumer: &str,
+        shard: &str,
+        from: &ReadFrom,
+    ) -> impl Future<Output = Result<Self::Events, Failure>> + Send;
     /// The stream, and where it is, for error texts.
     fn describe(&self) -> &str;
 }
 
-/// The answer of one GetRecords call.
+/// The events of one subscription.
+pub(crate) trait Events: Send + 'static {
+    /// The next event; `None` where the service has ended the subscription, as it does after five minutes.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Fetched>, Failure>> + Send;
+}
+
+/// Where a call asks for records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ReadFrom {
+    /// At the oldest record that is kept.
+    TrimHorizon,
+    /// At the first record that arrived at or after this time, in milliseconds since 1970.
+    Time(u64),
+    /// At the record of this sequence number.
+    At(String),
+    /// After it.
+    After(String),
+}
+
+impl fmt::Display for ReadFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TrimHorizon => f.write_str("trim-horizon"),
+            Self::Time(millis) => write!(f, "at:{millis}"),
+            Self::At(sequence) => write!(f, "at-record:{sequence}"),
+            Self::After(sequence) => write!(f, "after:{sequence}"),
+        }
+    }
+}
+
+/// The answer of one GetRecords call, or one event of a subscription.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Fetched {
-    pub(super) records: Vec<Record>,
-    /// `None`: the shard is closed and has been read to its end.
-    pub(super) next: Option<String>,
-    pub(super) millis_behind: Option<u64>,
+pub(crate) struct Fetched {
+    pub(crate) records: Vec<Record>,
+    /// Where to go on: the next iterator, or the sequence number to subscribe again after. `None`: the shard is closed and
+    /// has been read to its end.
+    pub(crate) next: Option<String>,
+    pub(crate) millis_behind: Option<u64>,
     /// At the end of a closed shard: those that took over its keys.
-    pub(super) children: Vec<String>,
+    pub(crate) children: Vec<Shard>,
 }
 
 impl Fetched {
     /// Whether there is nothing to read now. An empty page alone does not say so: a sparse shard gives many of them on
     /// the way to its next record, with a time behind the end that is not 0.
-    pub(super) fn is_the_end_for_now(&self) -> bool {
+    pub(crate) fn is_the_end_for_now(&self) -> bool {
         self.records.is_empty() && self.millis_behind.unwrap_or(0) == 0
     }
 }
 
 /// One record.
-#[derive(Debug, Clone)]
-pub(super) struct Record {
-    pub(super) sequence: String,
-    pub(super) data: Vec<u8>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) sequence: String,
+    pub(crate) data: Vec<u8>,
     /// When the service says it arrived, in milliseconds since 1970.
-    pub(super) arrived: Option<i64>,
+    pub(crate) arrived: Option<i64>,
+    /// A stream may be told to do without.
+    pub(crate) partition_key: Option<String>,
+}
+
+impl Record {
+    fn of(record: aws_sdk_kinesis::types::Record) -> Self {
+        Self {
+            arrived: record.approximate_arrival_timestamp.and_then(|time| time.to_millis().ok()),
+            sequence: record.sequence_number,
+            data: record.data.into_inner(),
+            partition_key: record.partition_key,
+        }
+    }
 }
 
 /// A stream's name, and its ARN where the user gave one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct StreamName {
-    pub(super) name: String,
-    pub(super) arn: Option<String>,
+pub(crate) struct StreamName {
+    pub(crate) name: String,
+    pub(crate) arn: Option<String>,
 }
 
 impl StreamName {
     /// Reads `usage` or `arn:aws:kinesis:eu-west-1:123456789012:stream/usage`.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (name, arn) = match text.strip_prefix("arn:") {
             None => (text, None),
             Some(rest) => {
@@ -77,40 +135,53 @@ impl StreamName {
     }
 
     /// The region that an ARN names.
-    pub(super) fn region(&self) -> Option<&str> {
+    pub(crate) fn region(&self) -> Option<&str> {
         self.arn.as_deref()?.split(':').nth(3)
     }
 }
 
 /// One stream, reached through the SDK.
 #[derive(Debug, Clone)]
-pub(super) struct Client {
-    pub(super) sdk: aws_sdk_kinesis::Client,
-    pub(super) stream: StreamName,
+pub(crate) struct Client {
+    pub(crate) sdk: aws_sdk_kinesis::Client,
+    pub(crate) stream: StreamName,
     /// `stream "usage" at http://…`
-    pub(super) description: String,
+    pub(crate) description: String,
+}
+
+/// What a start has to know of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Summary {
+    /// Its ARN, as the service has it.
+    pub(crate) arn: String,
+    /// For how long it keeps its records.
+    pub(crate) retention: Duration,
 }
 
 impl Client {
-    /// Whether the stream is there and can be read.
-    pub(super) async fn check(&self) -> Result<(), Failure> {
+    /// What the stream is, if it is there and can be read.
+    pub(crate) async fn summary(&self) -> Result<Summary, Failure> {
         let call = self.sdk.describe_stream_summary().stream_name(&self.stream.name);
         let answer = call.set_stream_arn(self.stream.arn.clone()).send().await;
         let answer = answer.map_err(|error| Failure::of(&error))?;
-        match answer.stream_description_summary().map(|summary| summary.stream_status()) {
-            Some(StreamStatus::Creating) => Err(Failure {
+        let summary = answer.stream_description_summary.ok_or_else(|| absent("DescribeStreamSummary", "summary"))?;
+        match summary.stream_status {
+            StreamStatus::Creating => Err(Failure {
                 remedy: Remedy::Retry(Failed::Transient),
                 text: "the stream is still being created".to_owned(),
             }),
-            Some(StreamStatus::Deleting) => {
+            StreamStatus::Deleting => {
                 Err(Failure { remedy: Remedy::None, text: "the stream is being deleted".to_owned() })
             }
-            _ => Ok(()),
+            _ => {
+                let hours = u64::try_from(summary.retention_period_hours).unwrap_or(0);
+                Ok(Summary { arn: summary.stream_arn, retention: Duration::from_secs(hours.saturating_mul(3_600)) })
+            }
         }
     }
 
     /// All shards that the stream lists now, page by page.
-    pub(super) async fn shards(&self) -> Result<Vec<Shard>, Failure> {
+    pub(crate) async fn shards(&self) -> Result<Vec<Shard>, Failure> {
         let mut shards = Vec::new();
         let mut token = None;
         loop {
@@ -122,7 +193,8 @@ impl Client {
             for shard in answer.shards() {
                 let parents = [shard.parent_shard_id(), shard.adjacent_parent_shard_id()];
                 let parents = parents.into_iter().flatten().map(ToOwned::to_owned).collect();
-                shards.push(Shard { id: shard.shard_id().to_owned(), parents });
+                let hash_range = shard.hash_key_range().and_then(hash_range);
+                shards.push(Shard { id: shard.shard_id().to_owned(), parents, hash_range });
             }
             token = answer.next_token().map(ToOwned::to_owned);
             if token.is_none() {
@@ -132,61 +204,102 @@ impl Client {
     }
 }
 
-type IteratorCall = aws_sdk_kinesis::operation::get_shard_iterator::builders::GetShardIteratorFluentBuilder;
+/// The hash keys of a shard, both ends included; `None` where they are no numbers.
+fn hash_range(range: &HashKeyRange) -> Option<(u128, u128)> {
+    Some((range.starting_hash_key().parse().ok()?, range.ending_hash_key().parse().ok()?))
+}
 
-impl Client {
-    fn iterator_call(&self, shard: &str) -> IteratorCall {
-        let call = self.sdk.get_shard_iterator().shard_id(shard).stream_name(&self.stream.name);
-        call.set_stream_arn(self.stream.arn.clone())
-    }
+fn child(child: ChildShard) -> Shard {
+    let hash_range = child.hash_key_range.as_ref().and_then(hash_range);
+    Shard { id: child.shard_id, parents: child.parent_shards, hash_range }
+}
 
-    async fn get_iterator(&self, call: IteratorCall) -> Result<String, Failure> {
-        let answer = call.send().await.map_err(|error| Failure::of(&error))?;
-        answer.shard_iterator.ok_or_else(|| Failure {
-            remedy: Remedy::Retry(Failed::Transient),
-            text: "the answer to GetShardIterator has no iterator".to_owned(),
-        })
-    }
+fn absent(operation: &str, what: &str) -> Failure {
+    Failure { remedy: Remedy::Retry(Failed::Transient), text: format!("the answer to {operation} has no {what}") }
+}
+
+fn time(millis: u64) -> DateTime {
+    DateTime::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
 }
 
 impl ShardApi for Client {
-    async fn iterator(&self, shard: &str, position: &ShardPosition) -> Result<String, Failure> {
-        let call = self.iterator_call(shard);
-        self.get_iterator(match position {
-            ShardPosition::TrimHorizon => call.shard_iterator_type(ShardIteratorType::TrimHorizon),
-            ShardPosition::Time(millis) => call
-                .shard_iterator_type(ShardIteratorType::AtTimestamp)
-                .timestamp(DateTime::from_millis(i64::try_from(*millis).unwrap_or(i64::MAX))),
-            ShardPosition::After(sequence) => {
+    type Events = Subscription;
+
+    async fn iterator(&self, shard: &str, from: &ReadFrom) -> Result<String, Failure> {
+        let call = self.sdk.get_shard_iterator().shard_id(shard).stream_name(&self.stream.name);
+        let call = call.set_stream_arn(self.stream.arn.clone());
+        let call = match from {
+            ReadFrom::TrimHorizon => call.shard_iterator_type(ShardIteratorType::TrimHorizon),
+            ReadFrom::Time(millis) => call.shard_iterator_type(ShardIteratorType::AtTimestamp).timestamp(time(*millis)),
+            ReadFrom::At(sequence) => {
+                call.shard_iterator_type(ShardIteratorType::AtSequenceNumber).starting_sequence_number(sequence)
+            }
+            ReadFrom::After(sequence) => {
                 call.shard_iterator_type(ShardIteratorType::AfterSequenceNumber).starting_sequence_number(sequence)
             }
-        })
-        .await
-    }
-
-    async fn iterator_at(&self, shard: &str, sequence: &str) -> Result<String, Failure> {
-        let call = self.iterator_call(shard).shard_iterator_type(ShardIteratorType::AtSequenceNumber);
-        self.get_iterator(call.starting_sequence_number(sequence)).await
+        };
+        let answer = call.send().await.map_err(|error| Failure::of(&error))?;
+        answer.shard_iterator.ok_or_else(|| absent("GetShardIterator", "iterator"))
     }
 
     async fn records(&self, iterator: &str, most: Option<i32>) -> Result<Fetched, Failure> {
         let call = self.sdk.get_records().shard_iterator(iterator).set_stream_arn(self.stream.arn.clone());
         let answer = call.set_limit(most).send().await.map_err(|error| Failure::of(&error))?;
-        let record = |record: aws_sdk_kinesis::types::Record| Record {
-            arrived: record.approximate_arrival_timestamp.and_then(|time| time.to_millis().ok()),
-            sequence: record.sequence_number,
-            data: record.data.into_inner(),
-        };
         Ok(Fetched {
-            records: answer.records.into_iter().map(record).collect(),
+            records: answer.records.into_iter().map(Record::of).collect(),
             next: answer.next_shard_iterator,
-            children: answer.child_shards.into_iter().flatten().map(|child| child.shard_id).collect(),
+            children: answer.child_shards.into_iter().flatten().map(child).collect(),
             millis_behind: answer.millis_behind_latest.and_then(|millis| u64::try_from(millis).ok()),
         })
     }
 
+    async fn subscribe(&self, consumer: &str, shard: &str, from: &ReadFrom) -> Result<Subscription, Failure> {
+        let start = StartingPosition::builder();
+        let start = match from {
+            ReadFrom::TrimHorizon => start.r#type(ShardIteratorType::TrimHorizon),
+            ReadFrom::Time(millis) => start.r#type(ShardIteratorType::AtTimestamp).timestamp(time(*millis)),
+            ReadFrom::At(sequence) => start.r#type(ShardIteratorType::AtSequenceNumber).sequence_number(sequence),
+            ReadFrom::After(sequence) => start.r#type(ShardIteratorType::AfterSequenceNumber).sequence_number(sequence),
+        };
+        let start = start.build().map_err(|error| Failure { remedy: Remedy::None, text: error.to_string() })?;
+        let call = self.sdk.subscribe_to_shard().consumer_arn(consumer).shard_id(shard).starting_position(start);
+        let answer = call.send().await.map_err(|error| Failure::of(&error))?;
+        Ok(Subscription(answer.event_stream))
+    }
+
     fn describe(&self) -> &str {
         &self.description
+    }
+}
+
+/// A subscription through the SDK.
+pub(crate) struct Subscription(EventReceiver<SubscribeToShardEventStream, SubscribeToShardEventStreamError>);
+
+impl Events for Subscription {
+    async fn next(&mut self) -> Result<Option<Fetched>, Failure> {
+        loop {
+            let event = match self.0.recv().await {
+                Ok(None) => return Ok(None),
+                Ok(Some(SubscribeToShardEventStream::SubscribeToShardEvent(event))) => event,
+                // An event of a kind that this version does not know.
+                Ok(Some(_)) => continue,
+                Err(SdkError::ServiceError(service)) => {
+                    let (code, message) = (service.err().code(), service.err().message());
+                    return Err(Failure::of_event(code, message));
+                }
+                // A connection that broke, a frame that cannot be read: what came before it counts.
+                Err(error) => return Err(Failure::of_network(&error)),
+            };
+            let children: Vec<Shard> = event.child_shards.into_iter().flatten().map(child).collect();
+            // The SDK makes an empty text of a null. Children come with the end of the shard and at no other time.
+            let ended = event.continuation_sequence_number.is_empty() || !children.is_empty();
+            return Ok(Some(Fetched {
+                records: event.records.into_iter().map(Record::of).collect(),
+                next: (!ended).then_some(event.continuation_sequence_number),
+                children,
+                millis_behind: u64::try_from(event.millis_behind_latest).ok(),
+            }));
+        }
     }
 }
 

@@ -8,13 +8,15 @@ use aws_sdk_kinesis::config::ProvideCredentials;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use shardflow::metrics::SourceMetrics;
-use shardflow::{Error, Result};
+use shardflow::{Error, ErrorKind, Result};
 use tokio::time::{Instant, timeout_at};
 
-use super::Kinesis;
-use super::client::{Client, StreamName};
-use super::failure::chain;
-use super::retry::{Retries, WallClock};
+use super::client::{Client, StreamName, Summary};
+use super::consumer;
+use super::shard::Way;
+use super::{Kinesis, ReadMode};
+use crate::aws::failure::{Failure, chain};
+use crate::aws::retry::{Retries, WallClock};
 
 /// How long one call may take. GetRecords may answer with 10 MiB; a call that takes longer than this is lost.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -22,12 +24,20 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection may take to come about.
 const TCP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A client for the stream, after one successful call.
+/// The stream as a start has found it.
+pub(super) struct Connected {
+    pub(super) client: Client,
+    pub(super) summary: Summary,
+    /// How its shards are read.
+    pub(super) way: Way,
+}
+
+/// Reaches the stream: a client after its first successful calls, and a consumer where fan-out is asked for.
 ///
 /// # Errors
 /// [`ErrorKind::Config`](shardflow::ErrorKind::Config): a bad name, region or endpoint, no credentials, or the service
 /// refuses (no such stream, no permission). [`ErrorKind::Source`](shardflow::ErrorKind::Source): it could not be reached.
-pub(super) async fn connect(settings: &Kinesis, metrics: &SourceMetrics) -> Result<Client> {
+pub(super) async fn connect(settings: &Kinesis, metrics: &SourceMetrics) -> Result<Connected> {
     let stream = StreamName::parse(&settings.stream).ok_or_else(|| {
         let given = &settings.stream;
         Error::config(format!("could not read stream \"{given}\": that is neither a stream's name nor its ARN"))
@@ -52,8 +62,9 @@ pub(super) async fn connect(settings: &Kinesis, metrics: &SourceMetrics) -> Resu
     );
     let place = config.endpoint_url().map_or_else(|| format!("region {region}"), ToOwned::to_owned);
     let client = Client { sdk, description: format!("stream \"{}\" at {place}", stream.name), stream };
-    bounds.check(&client, metrics).await?;
-    Ok(client)
+    let summary = bounds.repeat(&client.description, metrics, || client.summary()).await?;
+    let way = bounds.way(&client, &summary, metrics).await?;
+    Ok(Connected { client, summary, way })
 }
 
 /// Something after the scheme, and no blanks: what more is wrong with it, the first call tells.
@@ -124,14 +135,38 @@ impl<'a> Bounds<'a> {
         })
     }
 
-    /// Calls the stream until it answers, the failure cannot pass, or the time is over.
-    async fn check(&self, client: &Client, metrics: &SourceMetrics) -> Result<()> {
-        let subject = &client.description;
+    /// How the shards are read. Registers the consumer, or finds it.
+    async fn way(&self, client: &Client, summary: &Summary, metrics: &SourceMetrics) -> Result<Way> {
+        let (consumer, or_poll) = match &self.settings.read_mode {
+            ReadMode::Polling => return Ok(Way::Polling),
+            ReadMode::FanOut { consumer } => (consumer, false),
+            ReadMode::Automatic { consumer } => (consumer, true),
+        };
+        let subject = format!("consumer \"{consumer}\" of {}", client.description);
+        let look = || consumer::active(&client.sdk, &summary.arn, consumer);
+        match self.repeat(&subject, metrics, look).await {
+            Ok(arn) => Ok(Way::FanOut { consumer: arn.into(), or_poll }),
+            Err(error) if or_poll && error.kind() == ErrorKind::Config => {
+                tracing::warn!(consumer, stream = client.description, %error, "fan-out is refused: the shards are polled");
+                Ok(Way::Polling)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Calls until there is an answer, the failure cannot pass, or the time is over.
+    async fn repeat<T, F>(&self, subject: &str, metrics: &SourceMetrics, mut call: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
         let mut last = None;
         let attempts = async {
             let mut retries = Retries::new(Duration::MAX, &WallClock, metrics, format!("reach {subject}"));
             loop {
-                let Err(failure) = client.check().await else { return Ok(()) };
+                let failure = match call().await {
+                    Ok(answer) => return Ok(answer),
+                    Err(failure) => failure,
+                };
                 if failure.remedy.is_final_at_start() {
                     return Err(Error::config(format!("could not open {subject}")).caused_by(failure));
                 }

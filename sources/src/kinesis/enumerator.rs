@@ -6,34 +6,59 @@ use std::time::Duration;
 
 use shardflow::metrics::SourceMetrics;
 use shardflow::source::{BoxFuture, Discovery, Enumerator, Position, Reader};
-use shardflow::vocabulary::SplitId;
+use shardflow::vocabulary::{SplitId, StepName};
 use shardflow::{Error, Result};
 use tokio::runtime::Handle;
 
 use super::budget::Budget;
 use super::client::{Client, ShardApi};
-use super::fetch::Fetch;
+use super::fanout;
 use super::lineage::Lineage;
-use super::pacing::Pace;
-use super::position::ShardPosition;
+use super::metrics::ShardMetrics;
+use super::position::Standpoint;
 use super::reader::ShardReader;
-use super::retry::{Retries, WallClock};
+use super::shard::{OnExpired, Settings, ShardTask, Way};
 use super::standing::Standing;
+use crate::aws::retry::{Retries, WallClock};
 
 /// The shards of one stream.
-pub(super) struct KinesisEnumerator {
-    pub(super) client: Client,
-    pub(super) lineage: Lineage,
-    pub(super) interval: Duration,
-    pub(super) pace: Pace,
-    pub(super) give_up_after: Duration,
-    pub(super) runtime: Handle,
-    pub(super) budget: Budget,
-    pub(super) metrics: SourceMetrics,
+pub(crate) struct KinesisEnumerator {
+    pub(crate) step: StepName,
+    pub(crate) client: Client,
+    pub(crate) lineage: Lineage,
+    pub(crate) interval: Duration,
+    pub(crate) settings: Settings,
+    pub(crate) runtime: Handle,
+    pub(crate) budget: Budget,
+    pub(crate) metrics: SourceMetrics,
     /// What was known at the start.
-    pub(super) resumed: BTreeSet<SplitId>,
+    pub(crate) resumed: BTreeSet<SplitId>,
     /// What the last listing had.
-    pub(super) listed: BTreeSet<SplitId>,
+    pub(crate) listed: BTreeSet<SplitId>,
+}
+
+impl KinesisEnumerator {
+    /// Shards that the job's start names and that are gone: what was not read of them has expired.
+    fn judge_expired(&self, expired: &[String]) -> Result<()> {
+        if expired.is_empty() {
+            return Ok(());
+        }
+        let stream = self.client.describe();
+        self.metrics.position_expired.increment(expired.len() as u64);
+        match self.settings.on_expired {
+            OnExpired::GoOn => {
+                tracing::warn!(
+                    stream, shards = ?expired,
+                    "shards to start from are gone, with all their records: those that were not read are LOST"
+                );
+                Ok(())
+            }
+            OnExpired::Stop => Err(Error::config(format!(
+                "could not start {stream} where it was left: the shards {expired:?} are gone, with all their records; those \
+                 that were not read are lost, and the job goes on without them only where it is told to (OnExpired::GoOn)"
+            ))),
+        }
+    }
 }
 
 impl Enumerator for KinesisEnumerator {
@@ -44,11 +69,12 @@ impl Enumerator for KinesisEnumerator {
     fn discover(&mut self) -> BoxFuture<'_, Result<Discovery>> {
         Box::pin(async move {
             let attempted = format!("list the shards of {}", self.client.describe());
-            let retries = Retries::new(self.give_up_after, &WallClock, &self.metrics, attempted);
+            let retries = Retries::new(self.settings.give_up_after, &WallClock, &self.metrics, attempted);
             let listed = retries.run(|| self.client.shards()).await;
             let listed = listed.map_err(|failure| {
                 Error::source(format!("could not list the shards of {}", self.client.describe())).caused_by(failure)
             })?;
+            self.judge_expired(&self.lineage.expired(&listed))?;
             self.listed = listed.iter().map(|shard| SplitId::new(&shard.id)).collect();
             // A stream can be resharded at any time, so there is always more to come.
             Ok(Discovery { splits: self.lineage.splits(&listed), complete: false })
@@ -56,24 +82,29 @@ impl Enumerator for KinesisEnumerator {
     }
 
     fn open(&mut self, split: &SplitId, position: &Position) -> Result<Box<dyn Reader>> {
-        let position = ShardPosition::parse(position.as_str()).ok_or_else(|| {
+        let standpoint = Standpoint::parse(position.as_str()).ok_or_else(|| {
             let stream = self.client.describe();
             Error::source(format!(
                 "could not read shard \"{split}\" of {stream} from \"{position}\": that is no position in a shard"
             ))
         })?;
-        let fetch = Fetch {
+        let resumed = self.resumed.contains(split);
+        let make = |out| ShardTask {
             api: self.client.clone(),
             clock: WallClock,
             shard: split.to_string(),
-            position,
-            may_be_gone: self.resumed.contains(split) && !self.listed.contains(split),
-            pace: self.pace,
-            give_up_after: self.give_up_after,
+            intake: ShardTask::<Client, _>::begin(standpoint, &WallClock, resumed),
+            may_be_gone: resumed && !self.listed.contains(split),
+            settings: self.settings.clone(),
             budget: self.budget.clone(),
             metrics: self.metrics.clone(),
-            standing: Arc::new(Standing::new(self.pace.longest())),
+            shard_metrics: ShardMetrics::register(&self.step, split.as_str()),
+            standing: Arc::new(Standing::new(match self.settings.way {
+                Way::Polling => self.settings.pace.longest(),
+                Way::FanOut { .. } => fanout::EVENT_FRESH.max(self.settings.pace.longest()),
+            })),
+            out,
         };
-        Ok(Box::new(ShardReader::start(fetch, &self.runtime)))
+        Ok(Box::new(ShardReader::start(make, &self.runtime)))
     }
 }

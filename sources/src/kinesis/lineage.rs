@@ -3,47 +3,64 @@
 //! A shard that is split or merged is closed, and its children take over its keys. So that the records of a key stay in
 //! order the parents are read to their end first; the engine sees to that, given the parents.
 //!
-//! * Shards of the first listing at a job's first start begin at the job's start position.
+//! * Shards of the first listing at a job's first start begin where the job's start says.
 //! * Every other shard begins at the trim horizon, whatever the job's start position is: it came into being while the
 //!   job ran or was stopped, so all that it holds is new.
 //! * A parent that was never listed has expired, with all its records: nobody waits for it.
+//! * A child that the end of its parent names is known from then on, whether a listing has it yet or not.
 
 use std::collections::BTreeSet;
 
 use shardflow::source::{KnownSplits, Split};
 use shardflow::vocabulary::SplitId;
 
-use super::position::ShardPosition;
+use super::position::{ShardPosition, Standpoint};
+use super::start::{Begin, FirstStart};
 
-/// A shard as it is listed: its id, and the shards it came from (none, one after a split, two after a merge).
+/// A shard as it is listed, or as the end of its parent names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Shard {
-    pub(super) id: String,
-    pub(super) parents: Vec<String>,
+pub(crate) struct Shard {
+    pub(crate) id: String,
+    /// The shards it came from: none, one after a split, two after a merge.
+    pub(crate) parents: Vec<String>,
+    /// Its hash keys, both ends included.
+    pub(crate) hash_range: Option<(u128, u128)>,
 }
 
 /// What is known of a stream's shards from start to now.
 #[derive(Debug)]
-pub(super) struct Lineage {
+pub(crate) struct Lineage {
     /// Where shards of the next listing begin; after the first listing always the trim horizon.
-    start: ShardPosition,
+    start: FirstStart,
     /// Every shard that the engine knows: from the last commit or from an earlier listing.
     seen: BTreeSet<SplitId>,
 }
 
 impl Lineage {
-    /// `start` is the job's start position, which counts only at its first start.
-    pub(super) fn new(known: &KnownSplits, first_start: bool, start: ShardPosition) -> Self {
-        let start = if first_start { start } else { ShardPosition::TrimHorizon };
+    /// `start` is where the job begins, which counts only at its first start.
+    pub(crate) fn new(known: &KnownSplits, first_start: bool, start: FirstStart) -> Self {
+        let start = if first_start { start } else { FirstStart::later() };
         Self { start, seen: known.keys().cloned().collect() }
     }
 
+    /// Shards that the job's start names, that are not listed any more and were not read to their end.
+    pub(crate) fn expired(&self, listed: &[Shard]) -> Vec<String> {
+        self.start.expired(listed).into_iter().map(ToOwned::to_owned).collect()
+    }
+
     /// The splits of a complete listing. Those that the engine knows already are among them; it ignores them.
-    pub(super) fn splits(&mut self, listed: &[Shard]) -> Vec<Split> {
-        let start = std::mem::replace(&mut self.start, ShardPosition::TrimHorizon).to_position();
+    pub(crate) fn splits(&mut self, listed: &[Shard]) -> Vec<Split> {
+        let mut begins = std::mem::replace(&mut self.start, FirstStart::later()).of(listed);
         self.seen.extend(listed.iter().map(|shard| SplitId::new(&shard.id)));
-        let split =
-            |shard: &Shard| Split { id: SplitId::new(&shard.id), parents: self.parents(shard), start: start.clone() };
+        let split = |shard: &Shard| {
+            let begin = begins.remove(&shard.id).unwrap_or(Begin::At(ShardPosition::TrimHorizon));
+            let (at, ended) = match begin {
+                Begin::At(at) => (at, false),
+                Begin::Ended => (ShardPosition::TrimHorizon, true),
+            };
+            let start = Standpoint::new(at).to_position();
+            Split { ended, ..Split::new(SplitId::new(&shard.id), self.parents(shard), start) }
+        };
         listed.iter().map(split).collect()
     }
 
@@ -59,17 +76,34 @@ impl Lineage {
     }
 }
 
+/// The splits that the end of a shard names. All their parents count, whether they are known or not: they are named by one of
+/// them, which has just been read.
+pub(crate) fn children(named: &[Shard]) -> Vec<Split> {
+    let start = Standpoint::new(ShardPosition::TrimHorizon).to_position();
+    let split = |child: &Shard| {
+        let parents = child.parents.iter().filter(|parent| **parent != child.id).map(SplitId::new).collect();
+        Split::new(SplitId::new(&child.id), parents, start.clone())
+    };
+    named.iter().map(split).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinesis::start::Start;
     use proptest::prelude::*;
     use shardflow::source::{Position, SplitRecord, SplitStatus};
     use std::collections::BTreeMap;
 
-    const AT: ShardPosition = ShardPosition::Time(1_000);
+    /// A start at a time.
+    fn at() -> FirstStart {
+        let time = jiff::Timestamp::from_millisecond(10_000_000).unwrap();
+        Start::At(time).concrete(time, std::time::Duration::from_secs(3_600)).unwrap()
+    }
 
     fn shard(id: &str, parents: &[&str]) -> Shard {
-        Shard { id: id.to_owned(), parents: parents.iter().map(ToString::to_string).collect() }
+        let parents = parents.iter().map(ToString::to_string).collect();
+        Shard { id: id.to_owned(), parents, hash_range: None }
     }
 
     fn record(parents: Vec<SplitId>, status: SplitStatus) -> SplitRecord {
@@ -82,9 +116,9 @@ mod tests {
 
     #[test]
     fn shards_of_the_first_listing_get_the_jobs_start_and_later_ones_begin_at_the_trim_horizon() {
-        let mut lineage = Lineage::new(&KnownSplits::new(), true, AT);
+        let mut lineage = Lineage::new(&KnownSplits::new(), true, at());
         let (a, b) = (shard("a", &[]), shard("b", &[]));
-        assert_eq!(starts(&lineage.splits(&[a.clone(), b.clone()])), [("a", "at:1000"), ("b", "at:1000")]);
+        assert_eq!(starts(&lineage.splits(&[a.clone(), b.clone()])), [("a", "at:10000000"), ("b", "at:10000000")]);
         let children = [a, b, shard("c", &["a"]), shard("d", &["a"])];
         let splits = lineage.splits(&children);
         assert_eq!(starts(&splits)[2..], [("c", "trim-horizon"), ("d", "trim-horizon")]);
@@ -94,7 +128,7 @@ mod tests {
     #[test]
     fn a_later_start_reads_shards_that_are_new_to_it_from_their_beginning() {
         let known = KnownSplits::from([(SplitId::new("a"), record(vec![], SplitStatus::Reading))]);
-        let mut lineage = Lineage::new(&known, false, AT);
+        let mut lineage = Lineage::new(&known, false, at());
         let splits = lineage.splits(&[shard("a", &[]), shard("b", &["a"])]);
         assert_eq!(starts(&splits)[1], ("b", "trim-horizon"));
     }
@@ -102,7 +136,7 @@ mod tests {
     #[test]
     fn expired_parents_are_dropped_unless_the_engine_knows_them() {
         let known = KnownSplits::from([(SplitId::new("ended"), record(vec![], SplitStatus::Ended))]);
-        let mut lineage = Lineage::new(&known, false, AT);
+        let mut lineage = Lineage::new(&known, false, at());
         let splits = lineage.splits(&[shard("c", &["expired", "ended"]), shard("d", &["expired"])]);
         assert_eq!(splits[0].parents, [SplitId::new("ended")]);
         assert!(splits[1].parents.is_empty());
@@ -110,14 +144,14 @@ mod tests {
 
     #[test]
     fn a_parent_that_expires_while_the_job_runs_is_still_waited_for() {
-        let mut lineage = Lineage::new(&KnownSplits::new(), true, AT);
+        let mut lineage = Lineage::new(&KnownSplits::new(), true, at());
         lineage.splits(&[shard("a", &[])]);
         assert_eq!(lineage.splits(&[shard("b", &["a"])])[0].parents, [SplitId::new("a")]);
     }
 
     #[test]
     fn parents_named_twice_or_naming_themselves_count_once_or_not_at_all() {
-        let mut lineage = Lineage::new(&KnownSplits::new(), true, AT);
+        let mut lineage = Lineage::new(&KnownSplits::new(), true, at());
         let splits = lineage.splits(&[shard("a", &["a"]), shard("b", &["a", "a"])]);
         assert!(splits[0].parents.is_empty());
         assert_eq!(splits[1].parents, [SplitId::new("a")]);
@@ -163,7 +197,7 @@ mod tests {
         fn new() -> Self {
             let shards: Vec<Shard> = (0..3).map(|id| shard(&id.to_string(), &[])).collect();
             let open = shards.iter().map(|shard| shard.id.clone()).collect();
-            let lineage = Lineage::new(&KnownSplits::new(), true, AT);
+            let lineage = Lineage::new(&KnownSplits::new(), true, at());
             let (expired, opened) = (BTreeSet::new(), BTreeMap::new());
             Self { shards, open, expired, known: KnownSplits::new(), lineage, opened, listings: 0 }
         }
@@ -172,7 +206,7 @@ mod tests {
             self.open.retain(|id| !parents.contains(id));
             for _ in 0..children {
                 let id = self.shards.len().to_string();
-                self.shards.push(Shard { id: id.clone(), parents: parents.clone() });
+                self.shards.push(Shard { id: id.clone(), parents: parents.clone(), hash_range: None });
                 self.open.push(id);
             }
         }
@@ -184,7 +218,7 @@ mod tests {
                 if self.known.contains_key(&split.id) {
                     continue;
                 }
-                let expected = if self.listings == 0 { "at:1000" } else { "trim-horizon" };
+                let expected = if self.listings == 0 { "at:10000000" } else { "trim-horizon" };
                 assert_eq!(split.start.as_str(), expected, "{}", split.id);
                 for parent in &split.parents {
                     let is_listed = listed.iter().any(|shard| shard.id == parent.as_str());
@@ -250,7 +284,7 @@ mod tests {
                 Event::End(pick) => self.end(*pick),
                 Event::Restart => {
                     let first_start = self.listings == 0;
-                    self.lineage = Lineage::new(&self.known, first_start, AT);
+                    self.lineage = Lineage::new(&self.known, first_start, at());
                 }
             }
         }

@@ -3,49 +3,57 @@
 //! What enters: a stream's name and where to start. What leaves: each record's data, with its sequence number as the
 //! position. What survives a crash: for each shard the sequence number of the last record that was committed.
 //!
-//! A shard is one split. One task a shard calls GetRecords, paced to what the shard allows, and hands batches (at most
-//! 1,000 records or about 1 MiB each) to the worker through a channel that holds two of them; the rest of the answer waits
-//! behind them. What all shards of a source hold in this way is bounded by [`Kinesis::buffer_bytes`]: a slow job slows the
-//! calls down and nothing piles up.
+//! A shard is one split. One task a shard fetches records and hands batches (at most 1,000 records or about 1 MiB each) to
+//! the worker through a channel that holds two of them; the rest of the answer waits behind them. What all shards of a
+//! source hold in this way is bounded by [`Kinesis::buffer_bytes`]: a slow job slows the reading down and nothing piles up.
+//!
+//! A shard is polled with GetRecords, paced to what the shard allows and what other readers are to have of it
+//! ([`Kinesis::shared_with`]), or read by enhanced fan-out, where the service pushes ([`ReadMode`]).
+//!
+//! Records that the Kinesis Producer Library aggregated are opened: each user record counts, with its own partition key,
+//! explicit hash key and tags. What only looks like an aggregate is delivered as it is, and counted.
 //!
 //! Throttling is waited out for as long as it lasts. Other failures that may pass (time-outs, resets, faults of the
 //! service, credentials that ran out, clocks that differ) are retried with growing waits until nothing else was seen for
 //! [`Kinesis::give_up_after`]; what cannot pass (no permission, no such stream or shard) fails at once. Failures that last
 //! longer than 10 s are logged as a warning, once, and so is their end; each is counted by its cause in
-//! `shardflow_source_retries_total`.
+//! `shardflow_source_retries_total`. The metrics of each shard are in [`metrics`].
 //!
 //! # Progress tracking
-//! A position is text: `trim-horizon`, `at:<ms since 1970>` or `after:<sequence number>`. Until a record was read it stays
-//! what it was at the start; then it is `after:` the last record of the batch.
+//! A position is text: `trim-horizon`, `at:<ms since 1970>`, `after:<sequence number>`, or within an aggregate
+//! `after:<sequence number>:<sub-sequence number>`. Until a record was read it stays what it was at the start. A shard that
+//! is quiet has `;empty:<ms since 1970>` behind it, renewed every 10 minutes: then it was read to its end.
 //!
 //! # Resumption
-//! A shard is read on after the stored sequence number. A shard that appeared since is read from its beginning.
+//! A shard is read on after the stored record, in the midst of an aggregate too. A shard that appeared since is read from
+//! its beginning, in a later epoch than the one in which its parents ended.
 //!
-//! Keep the stream's retention longer than the job may be down: records that have expired are lost. The job goes on with
-//! what is left, and says so, in a warning that names the shard and the position, and in the counter
-//! `shardflow_position_expired_total`. To know it, a start asks each shard for the last committed record itself and skips
-//! it. A shard that is gone altogether counts as ended. Where the stored record has expired and there is none after it,
-//! nobody can tell whether there were any.
+//! Keep the stream's retention longer than the job may be down: records that have expired are lost. A start asks each
+//! shard for the last committed record itself and skips it; where that is gone and the shard was not known to be read to its
+//! end at a time that is still kept, records may have expired unread. Then the job stops, or goes on with what is left and
+//! counts it in `shardflow_position_expired_total`, as [`Kinesis::on_expired`] says; never silently. A shard that is gone
+//! altogether is judged alike, and then counts as ended.
 //!
 //! # Rewinds
 //! A shard is an immutable log as long as its records are kept, so reading again gives the same records.
 
-mod backoff;
 mod batches;
 mod budget;
 mod client;
 mod connect;
+mod consumer;
 mod enumerator;
-mod failure;
-mod fetch;
+mod fanout;
+mod intake;
 mod lineage;
+pub mod metrics;
 mod pacing;
+mod polling;
 mod position;
-mod proof;
 mod reader;
-mod retry;
 #[cfg(test)]
 mod said;
+mod shard;
 mod standing;
 mod start;
 
@@ -53,16 +61,42 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use shardflow::Result;
 use shardflow::metrics::SourceMetrics;
 use shardflow::source::{BoxFuture, Enumerator, Source, SourceContext};
+use shardflow::vocabulary::StepName;
+use shardflow::{Error, Result};
 
-pub use start::Start;
+pub use shard::OnExpired;
+pub use start::{Others, ShardStarts, Start};
 
 use budget::Budget;
+use connect::Connected;
 use enumerator::KinesisEnumerator;
 use lineage::Lineage;
-use pacing::Pace;
+use pacing::{Allowance, Pace};
+use shard::Settings;
+
+/// How the shards of a stream are read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ReadMode {
+    /// By GetRecords calls: no extra cost; up to five calls and 2 MiB a second and shard, shared by all that poll it, so a
+    /// record is seen after a fraction of a second.
+    #[default]
+    Polling,
+    /// By enhanced fan-out: the service pushes records to a registered consumer, with 2 MiB a second and shard of its own, at a
+    /// price a shard and hour and a price a byte.
+    FanOut {
+        /// The consumer's name. It is registered where the stream has none of that name. A job needs one of its own: two
+        /// that subscribe under one name take each other's subscriptions away.
+        consumer: String,
+    },
+    /// By enhanced fan-out where it is to be had, else by calls: where the consumer cannot be registered (no permission, 20
+    /// consumers already), or subscriptions are refused later. Both are told in a warning.
+    Automatic {
+        /// As with [`ReadMode::FanOut`].
+        consumer: String,
+    },
+}
 
 /// Reads an Amazon Kinesis data stream.
 ///
@@ -85,7 +119,9 @@ pub struct Kinesis {
     sdk_config: Option<aws_config::SdkConfig>,
     start: Start,
     discovery_interval: Duration,
-    calls_per_second: f64,
+    read_mode: ReadMode,
+    on_expired: OnExpired,
+    allowance: Allowance,
     idle_gap: Duration,
     connect_timeout: Duration,
     give_up_after: Duration,
@@ -103,7 +139,9 @@ impl Kinesis {
             sdk_config: None,
             start: Start::default(),
             discovery_interval: Duration::from_secs(10),
-            calls_per_second: pacing::CALLS_PER_SECOND,
+            read_mode: ReadMode::default(),
+            on_expired: OnExpired::default(),
+            allowance: Allowance::default(),
             idle_gap: pacing::IDLE_GAP,
             connect_timeout: Duration::from_secs(10),
             give_up_after: Duration::from_secs(300),
@@ -151,7 +189,37 @@ impl Kinesis {
     /// readers together. Clamped to 0.01..=5. Lower it where other programs read the same stream.
     #[must_use]
     pub fn calls_per_second(mut self, calls: f64) -> Self {
-        self.calls_per_second = calls;
+        self.allowance.calls = calls;
+        self
+    }
+
+    /// How many bytes a second this job may use of each shard; by default all 2 MiB that a shard allows to all its readers
+    /// together. At least 1 KiB. A shard of a stand-in may give more.
+    #[must_use]
+    pub fn bytes_per_second(mut self, bytes: u64) -> Self {
+        self.allowance.bytes = bytes;
+        self
+    }
+
+    /// How many other programs poll the same stream: this job uses its even share of what a shard allows, and leaves the
+    /// rest to them. Consumers of enhanced fan-out do not count. 0 by default.
+    #[must_use]
+    pub fn shared_with(mut self, others: u32) -> Self {
+        self.allowance.others = others;
+        self
+    }
+
+    /// By calls, by enhanced fan-out, or by whichever is to be had; [`ReadMode::Polling`] by default.
+    #[must_use]
+    pub fn read_mode(mut self, mode: ReadMode) -> Self {
+        self.read_mode = mode;
+        self
+    }
+
+    /// What to do where records have expired before they were read; [`OnExpired::Stop`] by default.
+    #[must_use]
+    pub fn on_expired(mut self, policy: OnExpired) -> Self {
+        self.on_expired = policy;
         self
     }
 
@@ -187,6 +255,25 @@ impl Kinesis {
         self
     }
 
+    /// Takes the consumer that [`ReadMode`] names off the stream, for a job that is not to run again: a consumer costs by the
+    /// hour, and a stream has room for 20. `Ok(false)`: there was none. Must be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// A stream that cannot be reached, a call that is refused, or a source that is polled.
+    pub async fn deregister_consumer(&self) -> Result<bool> {
+        let (ReadMode::FanOut { consumer } | ReadMode::Automatic { consumer }) = &self.read_mode else {
+            let stream = &self.stream;
+            return Err(Error::config(format!("could not deregister a consumer of \"{stream}\": it is read by calls")));
+        };
+        let settings = Self { read_mode: ReadMode::Polling, ..self.clone() };
+        let metrics = SourceMetrics::register(&StepName::new(&self.stream));
+        let Connected { client, summary, .. } = connect::connect(&settings, &metrics).await?;
+        consumer::deregister(&client.sdk, &summary.arn, consumer).await.map_err(|failure| {
+            let stream = &client.description;
+            Error::source(format!("could not deregister consumer \"{consumer}\" of {stream}")).caused_by(failure)
+        })
+    }
+
     /// The stream's name or ARN, as given.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -202,10 +289,12 @@ impl Source for Kinesis {
 
     fn open(&self, context: SourceContext) -> BoxFuture<'_, Result<Box<dyn Enumerator>>> {
         Box::pin(async move {
-            let start = self.start.concrete(Timestamp::now())?;
+            metrics::describe();
             let metrics = SourceMetrics::register(&context.step);
-            let client = connect::connect(self, &metrics).await?;
+            let Connected { client, summary, way, .. } = connect::connect(self, &metrics).await?;
+            let start = self.start.concrete(Timestamp::now(), summary.retention)?;
             let enumerator: Box<dyn Enumerator> = Box::new(KinesisEnumerator {
+                step: context.step,
                 client,
                 lineage: Lineage::new(&context.known, context.first_start, start),
                 budget: Budget::new(self.buffer_bytes),
@@ -213,8 +302,13 @@ impl Source for Kinesis {
                 resumed: context.known.into_keys().collect(),
                 listed: BTreeSet::new(),
                 interval: self.discovery_interval,
-                pace: Pace::new(self.calls_per_second, self.idle_gap),
-                give_up_after: self.give_up_after,
+                settings: Settings {
+                    way,
+                    pace: Pace::new(self.allowance, self.idle_gap),
+                    give_up_after: self.give_up_after,
+                    on_expired: self.on_expired,
+                    retention: summary.retention,
+                },
                 runtime: context.runtime,
             });
             Ok(enumerator)

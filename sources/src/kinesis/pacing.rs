@@ -1,61 +1,91 @@
 //! When to call GetRecords next. Pure: a function of the last call, what it gave, and the settings.
 //!
-//! A shard allows five calls a second, shared by all that read it. Behind the end, or while records flow, calls come as
-//! fast as the setting allows; at a quiet end they slow down gently, so that an idle shard costs little and the first
-//! records after a pause still come within a second.
+//! A shard allows five calls and 2 MiB a second, shared by all that poll it. Behind the end, or while records flow, calls
+//! come as fast as our share of that allows; at a quiet end they slow down gently, so that an idle shard costs little and the
+//! first records after a pause still come within a second.
 
 use std::time::{Duration, Instant};
 
 /// What a shard allows, in calls a second: all its readers together.
-pub(super) const CALLS_PER_SECOND: f64 = 5.0;
+pub(crate) const CALLS_PER_SECOND: f64 = 5.0;
+
+/// What a shard allows, in bytes a second: all its readers together that do not have a throughput of their own. An answer
+/// of 10 MiB uses up five seconds of it, after which the service refuses calls for as long.
+pub(crate) const BYTES_PER_SECOND: u64 = 2 << 20;
 
 /// The default of the longest gap between two calls to a quiet shard.
-pub(super) const IDLE_GAP: Duration = Duration::from_secs(1);
+pub(crate) const IDLE_GAP: Duration = Duration::from_secs(1);
 
 /// What the last call gave, as far as it decides about the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// How many records.
-    pub(super) records: usize,
+    pub(crate) records: usize,
+    /// How many bytes of data.
+    pub(crate) bytes: u64,
     /// How far behind the shard's end it was, in milliseconds; `None` where the service did not say.
-    pub(super) millis_behind: Option<u64>,
+    pub(crate) millis_behind: Option<u64>,
+}
+
+/// How much of what a shard allows this job may use.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Allowance {
+    /// Calls a second: 0.01 to 5.
+    pub(crate) calls: f64,
+    /// Bytes a second: at least 1 KiB.
+    pub(crate) bytes: u64,
+    /// How many other programs poll the same shards; they get as much each.
+    pub(crate) others: u32,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self { calls: CALLS_PER_SECOND, bytes: BYTES_PER_SECOND, others: 0 }
+    }
 }
 
 /// The bounds of the gap between two calls to one shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pace {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Pace {
     shortest: Duration,
     longest: Duration,
+    bytes_per_second: f64,
 }
 
 impl Pace {
-    /// At most `calls_per_second` (0.01 to 5, clamped), at least one call in `idle_gap` while the shard is quiet.
-    pub(super) fn new(calls_per_second: f64, idle_gap: Duration) -> Self {
-        let calls = if calls_per_second.is_finite() { calls_per_second } else { CALLS_PER_SECOND };
-        let shortest = Duration::from_secs_f64(1.0 / calls.clamp(0.01, CALLS_PER_SECOND));
-        Self { shortest, longest: idle_gap.max(shortest) }
+    /// No more than what is allowed, clamped to its ranges; at least one call in `idle_gap` while the shard is quiet.
+    pub(crate) fn new(allowance: Allowance, idle_gap: Duration) -> Self {
+        let calls = if allowance.calls.is_finite() { allowance.calls } else { CALLS_PER_SECOND };
+        let readers = f64::from(allowance.others) + 1.0;
+        let shortest = Duration::from_secs_f64(readers / calls.clamp(0.01, CALLS_PER_SECOND));
+        let bytes_per_second = allowance.bytes.max(1 << 10) as f64 / readers;
+        Self { shortest, longest: idle_gap.max(shortest), bytes_per_second }
     }
 
     /// The gap before the first call's successor, before anything is known.
-    pub(super) fn shortest(&self) -> Duration {
+    pub(crate) fn shortest(&self) -> Duration {
         self.shortest
     }
 
-    /// The longest gap: how long an answer that there is nothing may stand before the next call.
-    pub(super) fn longest(&self) -> Duration {
+    /// The longest gap of a quiet shard: how long an answer that there is nothing may stand before the next call.
+    pub(crate) fn longest(&self) -> Duration {
         self.longest
     }
 
     /// The gap to leave after the last call, whose own gap was `last`.
-    pub(super) fn gap(&self, last: Duration, answer: Answer) -> Duration {
+    pub(crate) fn gap(&self, last: Duration, answer: Answer) -> Duration {
         let busy = answer.records > 0 || answer.millis_behind.is_some_and(|millis| millis > 0);
-        if busy { self.shortest } else { last.mul_f64(1.5).clamp(self.shortest, self.longest) }
+        if busy {
+            self.shortest.max(Duration::from_secs_f64(answer.bytes as f64 / self.bytes_per_second))
+        } else {
+            last.mul_f64(1.5).clamp(self.shortest, self.longest)
+        }
     }
 }
 
 /// How long to wait at `now`, where the last call began at `last_call`: the gap counts from call to call, so that slow
 /// answers do not slow the calls down.
-pub(super) fn wait(now: Instant, last_call: Option<Instant>, gap: Duration) -> Duration {
+pub(crate) fn wait(now: Instant, last_call: Option<Instant>, gap: Duration) -> Duration {
     last_call.map_or(Duration::ZERO, |last| gap.saturating_sub(now.saturating_duration_since(last)))
 }
 
@@ -65,11 +95,15 @@ mod tests {
     use proptest::prelude::*;
 
     fn default_pace() -> Pace {
-        Pace::new(CALLS_PER_SECOND, IDLE_GAP)
+        Pace::new(Allowance::default(), IDLE_GAP)
+    }
+
+    fn with_calls(calls: f64, idle_gap: Duration) -> Pace {
+        Pace::new(Allowance { calls, ..Allowance::default() }, idle_gap)
     }
 
     fn answer(records: usize, millis_behind: u64) -> Answer {
-        Answer { records, millis_behind: Some(millis_behind) }
+        Answer { records, bytes: 0, millis_behind: Some(millis_behind) }
     }
 
     #[test]
@@ -77,7 +111,10 @@ mod tests {
         let pace = default_pace();
         assert_eq!(pace.gap(IDLE_GAP, answer(0, 5000)), Duration::from_millis(200));
         assert_eq!(pace.gap(IDLE_GAP, answer(10, 0)), Duration::from_millis(200));
-        assert_eq!(pace.gap(IDLE_GAP, Answer { records: 1, millis_behind: None }), Duration::from_millis(200));
+        assert_eq!(
+            pace.gap(IDLE_GAP, Answer { records: 1, bytes: 1, millis_behind: None }),
+            Duration::from_millis(200)
+        );
     }
 
     #[test]
@@ -104,10 +141,24 @@ mod tests {
 
     #[test]
     fn settings_outside_their_range_are_clamped() {
-        assert_eq!(Pace::new(100.0, Duration::ZERO).shortest(), Duration::from_millis(200));
-        assert_eq!(Pace::new(0.0, IDLE_GAP).shortest(), Duration::from_secs(100));
-        assert_eq!(Pace::new(f64::NAN, IDLE_GAP), default_pace());
-        assert_eq!(Pace::new(-1.0, IDLE_GAP).gap(IDLE_GAP, answer(0, 0)), Duration::from_secs(100));
+        assert_eq!(with_calls(100.0, Duration::ZERO).shortest(), Duration::from_millis(200));
+        assert_eq!(with_calls(0.0, IDLE_GAP).shortest(), Duration::from_secs(100));
+        assert_eq!(with_calls(f64::NAN, IDLE_GAP), default_pace());
+        assert_eq!(with_calls(-1.0, IDLE_GAP).gap(IDLE_GAP, answer(0, 0)), Duration::from_secs(100));
+    }
+
+    #[test]
+    fn what_other_readers_may_use_is_left_to_them() {
+        let pace = Pace::new(Allowance { others: 1, ..Allowance::default() }, IDLE_GAP);
+        assert_eq!(pace.shortest(), Duration::from_millis(400));
+        let large = Answer { records: 1, bytes: 2 << 20, millis_behind: Some(0) };
+        assert_eq!(pace.gap(IDLE_GAP, large), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_large_answer_uses_up_the_time_in_which_the_service_would_refuse_the_next() {
+        let whole = Answer { records: 1, bytes: 10 << 20, millis_behind: Some(9) };
+        assert_eq!(default_pace().gap(IDLE_GAP, whole), Duration::from_secs(5));
     }
 
     proptest! {

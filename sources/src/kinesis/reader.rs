@@ -4,38 +4,41 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use shardflow::source::{RawBatch, Reader};
-use shardflow::vocabulary::SplitId;
+use shardflow::source::{RawBatch, Reader, Split};
 use shardflow::{Error, Result};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::client::ShardApi;
-use super::fetch::{Fetch, Message};
-use super::retry::Clock;
+use super::shard::{Message, ShardTask};
 use super::standing::Standing;
+use crate::aws::retry::Clock;
 
 /// How many batches wait between the task and the worker. Besides them the task holds the rest of one answer; what all
 /// shards hold together, the budget bounds.
 const WAITING_BATCHES: usize = 2;
 
 /// Reads one shard. Dropping it ends its task.
-pub(super) struct ShardReader {
+pub(crate) struct ShardReader {
     shard: String,
     messages: mpsc::Receiver<Message>,
     standing: Arc<Standing>,
     task: AbortHandle,
     /// The shards that follow, once the end has been read.
-    children: Option<Vec<SplitId>>,
+    children: Option<Vec<Split>>,
 }
 
 impl ShardReader {
-    /// Starts the task of `fetch` on `runtime`.
-    pub(super) fn start<A: ShardApi, C: Clock>(fetch: Fetch<A, C>, runtime: &Handle) -> Self {
+    /// Starts the task that `make` makes, given where to send what it reads, on `runtime`.
+    pub(crate) fn start<A: ShardApi, C: Clock>(
+        make: impl FnOnce(mpsc::Sender<Message>) -> ShardTask<A, C>,
+        runtime: &Handle,
+    ) -> Self {
         let (sender, messages) = mpsc::channel(WAITING_BATCHES);
-        let (shard, standing) = (fetch.shard.clone(), Arc::clone(&fetch.standing));
-        let task = runtime.spawn(fetch.run(sender)).abort_handle();
+        let task = make(sender);
+        let (shard, standing) = (task.shard.clone(), Arc::clone(&task.standing));
+        let task = runtime.spawn(task.run()).abort_handle();
         Self { shard, messages, standing, task, children: None }
     }
 }
@@ -64,7 +67,7 @@ impl Reader for ShardReader {
         self.standing.caught_up(Instant::now())
     }
 
-    fn children(&self) -> Vec<SplitId> {
+    fn children(&self) -> Vec<Split> {
         self.children.clone().unwrap_or_default()
     }
 }

@@ -10,13 +10,16 @@ use shardflow::metrics::SourceMetrics;
 use shardflow::vocabulary::StepName;
 
 use super::*;
-use crate::kinesis::backoff::Failed;
+use crate::aws::backoff::Failed;
+use crate::aws::failure::{Failure, Remedy};
 use crate::kinesis::budget::Budget;
-use crate::kinesis::client::{Fetched, Record};
-use crate::kinesis::failure::{Failure, Remedy};
-use crate::kinesis::pacing::{CALLS_PER_SECOND, IDLE_GAP, Pace};
-use crate::kinesis::position::ShardPosition;
+use crate::kinesis::client::{Events, Fetched, ReadFrom, Record};
+use crate::kinesis::lineage::Shard;
+use crate::kinesis::metrics::ShardMetrics;
+use crate::kinesis::pacing::{Allowance, IDLE_GAP, Pace};
+use crate::kinesis::position::{Sequence, ShardPosition, Standpoint};
 use crate::kinesis::said::Said;
+use crate::kinesis::shard::{OnExpired, Settings, Way};
 
 /// A clock that jumps: each wait is over at once and remembered.
 #[derive(Clone)]
@@ -28,6 +31,11 @@ struct Jumping {
 impl Clock for Jumping {
     fn now(&self) -> Instant {
         self.start + *self.passed.lock().unwrap()
+    }
+
+    /// Far enough from 1970 that a day before it is a time too.
+    fn wall_millis(&self) -> u64 {
+        1_800_000_000_000 + self.passed.lock().unwrap().as_millis() as u64
     }
 
     async fn sleep(&self, time: Duration) {
@@ -44,19 +52,18 @@ struct Script {
     iterators: Arc<Mutex<Vec<String>>>,
     calls: Arc<Mutex<Vec<(Duration, String)>>>,
     shard_is_gone: Arc<Mutex<bool>>,
+    subscriptions: Arc<Mutex<Vec<String>>>,
+    refusals: Arc<Mutex<VecDeque<Failure>>>,
 }
 
 impl ShardApi for Script {
-    async fn iterator(&self, _shard: &str, position: &ShardPosition) -> Result<String, Failure> {
-        self.iterators.lock().unwrap().push(position.to_string());
-        Ok(format!("at {position}"))
-    }
+    type Events = ScriptedEvents;
 
-    async fn iterator_at(&self, _shard: &str, sequence: &str) -> Result<String, Failure> {
-        self.iterators.lock().unwrap().push(format!("at-record:{sequence}"));
+    async fn iterator(&self, _shard: &str, from: &ReadFrom) -> Result<String, Failure> {
+        self.iterators.lock().unwrap().push(from.to_string());
         match *self.shard_is_gone.lock().unwrap() {
             true => Err(failure(Remedy::Missing, "ResourceNotFoundException: no such shard")),
-            false => Ok(format!("at record {sequence}")),
+            false => Ok(format!("at {from}")),
         }
     }
 
@@ -66,8 +73,32 @@ impl ShardApi for Script {
         answer.unwrap_or_else(|| Err(failure(Remedy::None, "the script is over")))
     }
 
+    /// Each subscription takes the answers of the script as its events; one that is an error breaks it.
+    async fn subscribe(&self, consumer: &str, _shard: &str, from: &ReadFrom) -> Result<ScriptedEvents, Failure> {
+        self.subscriptions.lock().unwrap().push(format!("{consumer} {from}"));
+        match self.refusals.lock().unwrap().pop_front() {
+            Some(refusal) => Err(refusal),
+            None => Ok(ScriptedEvents(self.clone())),
+        }
+    }
+
     fn describe(&self) -> &str {
         "stream \"scripted\""
+    }
+}
+
+/// The events of a scripted subscription. One whose next place is "over" is no event, but its end by the service.
+struct ScriptedEvents(Script);
+
+impl Events for ScriptedEvents {
+    async fn next(&mut self) -> Result<Option<Fetched>, Failure> {
+        let event = self.0.answers.lock().unwrap().pop_front();
+        match event {
+            Some(Ok(event)) if event.next.as_deref() == Some("over") => Ok(None),
+            Some(Ok(event)) if event.next.as_deref() == Some("silence") => std::future::pending().await,
+            Some(event) => event.map(Some),
+            None => Err(failure(Remedy::None, "the script is over")),
+        }
     }
 }
 
@@ -89,7 +120,12 @@ fn expired() -> Result<Fetched, Failure> {
 
 /// An answer with these records; a closed shard's last one has no next iterator.
 fn records(sequences: &[u64], next: Option<&str>) -> Result<Fetched, Failure> {
-    let record = |sequence: &u64| Record { sequence: sequence.to_string(), data: vec![b'x'], arrived: None };
+    let record = |sequence: &u64| Record {
+        sequence: sequence.to_string(),
+        data: vec![b'x'],
+        arrived: None,
+        partition_key: None,
+    };
     let records = sequences.iter().map(record).collect();
     Ok(Fetched { records, next: next.map(ToOwned::to_owned), millis_behind: Some(7), ..Fetched::default() })
 }
@@ -106,26 +142,52 @@ fn quiet_on_the_way() -> Result<Fetched, Failure> {
 fn script(answers: impl IntoIterator<Item = Result<Fetched, Failure>>) -> Script {
     let clock = Jumping { start: Instant::now(), passed: Arc::default() };
     let answers = Arc::new(Mutex::new(answers.into_iter().collect()));
-    Script { clock, answers, iterators: Arc::default(), calls: Arc::default(), shard_is_gone: Arc::default() }
+    Script {
+        clock,
+        answers,
+        iterators: Arc::default(),
+        calls: Arc::default(),
+        shard_is_gone: Arc::default(),
+        subscriptions: Arc::default(),
+        refusals: Arc::default(),
+    }
 }
 
 fn open(script: &Script, position: ShardPosition) -> ShardReader {
-    ShardReader::start(fetch(script, position), &Handle::current())
+    open_with(script, position, |_| {})
 }
 
-fn fetch(script: &Script, position: ShardPosition) -> Fetch<Script, Jumping> {
-    Fetch {
-        api: script.clone(),
-        clock: script.clock.clone(),
-        shard: "shardId-0".to_owned(),
-        position,
-        may_be_gone: false,
-        pace: Pace::new(CALLS_PER_SECOND, IDLE_GAP),
-        give_up_after: Duration::from_secs(300),
-        budget: Budget::new(0),
-        metrics: SourceMetrics::register(&StepName::new("scripted")),
-        standing: Arc::new(Standing::new(IDLE_GAP)),
-    }
+/// Opens a reader whose task is changed first. A position after a record is one that an earlier run has stored.
+fn open_with(
+    script: &Script,
+    position: ShardPosition,
+    change: impl FnOnce(&mut ShardTask<Script, Jumping>),
+) -> ShardReader {
+    let resumed = matches!(position, ShardPosition::After(_));
+    let make = |out| {
+        let mut task = ShardTask {
+            api: script.clone(),
+            clock: script.clock.clone(),
+            shard: "shardId-0".to_owned(),
+            intake: ShardTask::<Script, _>::begin(Standpoint::new(position), &script.clock, resumed),
+            may_be_gone: false,
+            settings: Settings {
+                way: Way::Polling,
+                pace: Pace::new(Allowance::default(), IDLE_GAP),
+                give_up_after: Duration::from_secs(300),
+                on_expired: OnExpired::GoOn,
+                retention: Duration::from_secs(86_400),
+            },
+            budget: Budget::new(0),
+            metrics: SourceMetrics::register(&StepName::new("scripted")),
+            shard_metrics: ShardMetrics::register(&StepName::new("scripted"), "shardId-0"),
+            standing: Arc::new(Standing::new(IDLE_GAP)),
+            out,
+        };
+        change(&mut task);
+        task
+    };
+    ShardReader::start(make, &Handle::current())
 }
 
 /// Reads to the end after record 5; gives the records, how often a position had expired, and what was warned of.
@@ -133,9 +195,10 @@ async fn resume(script: &Script, may_be_gone: bool) -> Result<(Vec<String>, u64,
     let said = Said::default();
     let _listening = tracing::subscriber::set_default(said.clone());
     let expired = Arc::new(AtomicU64::new(0));
-    let fetch = fetch(script, ShardPosition::After("5".to_owned()));
-    let metrics = SourceMetrics { position_expired: metrics::Counter::from_arc(Arc::clone(&expired)), ..fetch.metrics };
-    let mut reader = ShardReader::start(Fetch { may_be_gone, metrics, ..fetch }, &Handle::current());
+    let mut reader = open_with(script, ShardPosition::After(Sequence::of("5")), |task| {
+        task.may_be_gone = may_be_gone;
+        task.metrics.position_expired = metrics::Counter::from_arc(Arc::clone(&expired));
+    });
     let (sequences, _) = drain(&mut reader).await?;
     Ok((sequences, expired.load(Ordering::SeqCst), said.warnings()))
 }
@@ -249,13 +312,15 @@ async fn iterators_that_are_always_expired_end_in_an_error_and_not_in_a_busy_loo
 }
 
 #[tokio::test]
-async fn throttling_is_waited_out_for_hours_with_the_same_iterator() {
+async fn throttling_is_waited_out_for_hours_without_a_new_iterator_for_each_call() {
     let throttles = std::iter::repeat_with(throttled).take(5_000);
     let script = script(throttles.chain([records(&[1], None)]));
     let (sequences, _) = drain(&mut open(&script, ShardPosition::TrimHorizon)).await.unwrap();
     assert_eq!(sequences, ["1"]);
-    assert!(*script.clock.passed.lock().unwrap() > Duration::from_secs(3600));
-    assert_eq!(script.iterators.lock().unwrap().len(), 1);
+    let passed = *script.clock.passed.lock().unwrap();
+    assert!(passed > Duration::from_secs(3600));
+    // They live for five minutes.
+    assert!(script.iterators.lock().unwrap().len() as u64 <= passed.as_secs() / 240 + 1);
 }
 
 #[tokio::test]
@@ -264,12 +329,13 @@ async fn failures_that_last_are_said_once_with_their_end_and_counted_by_cause() 
     let _listening = tracing::subscriber::set_default(said.clone());
     let throttles = std::iter::repeat_with(throttled).take(50);
     let script = script([reset(), records(&[1], Some("b"))].into_iter().chain(throttles).chain([records(&[2], None)]));
-    let fetch = fetch(&script, ShardPosition::TrimHorizon);
     let counters = [(); 3].map(|()| Arc::new(AtomicU64::new(0)));
     let [throttled, failed, credentials] =
         counters.each_ref().map(|count| metrics::Counter::from_arc(Arc::clone(count)));
-    let metrics = SourceMetrics { throttled, failed, credentials, ..fetch.metrics };
-    drain(&mut ShardReader::start(Fetch { metrics, ..fetch }, &Handle::current())).await.unwrap();
+    let mut reader = open_with(&script, ShardPosition::TrimHorizon, |task| {
+        task.metrics = SourceMetrics { throttled, failed, credentials, ..task.metrics.clone() };
+    });
+    drain(&mut reader).await.unwrap();
     assert_eq!(counters.map(|count| count.load(Ordering::SeqCst)), [50, 1, 0]);
     let warnings = said.warnings();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
@@ -342,15 +408,13 @@ async fn a_worker_that_does_not_read_stops_the_calls() {
 #[tokio::test]
 async fn shards_that_nobody_reads_hold_no_more_than_the_budget_and_lose_nothing() {
     let large = |sequence: usize, next: Option<&str>| {
-        let record = Record { sequence: sequence.to_string(), data: vec![b'x'; 4 << 10], arrived: None };
+        let record =
+            Record { sequence: sequence.to_string(), data: vec![b'x'; 4 << 10], arrived: None, partition_key: None };
         Ok(Fetched { records: vec![record; 100], next: next.map(ToOwned::to_owned), ..Fetched::default() })
     };
     let budget = Budget::tiny(1 << 20);
     let scripts: Vec<_> = (0..20).map(|_| script([large(1, Some("b")), large(2, Some("c")), large(3, None)])).collect();
-    let start = |script: &Script| {
-        let fetch = fetch(script, ShardPosition::TrimHorizon);
-        ShardReader::start(Fetch { budget: budget.clone(), ..fetch }, &Handle::current())
-    };
+    let start = |script: &Script| open_with(script, ShardPosition::TrimHorizon, |task| task.budget = budget.clone());
     let mut readers: Vec<_> = scripts.iter().map(start).collect();
     for _ in 0..10_000 {
         tokio::task::yield_now().await;
@@ -379,4 +443,131 @@ async fn dropping_the_reader_ends_its_task() {
         tokio::task::yield_now().await;
     }
     assert!(script.answers.lock().unwrap().len() > 900_000);
+}
+
+#[tokio::test]
+async fn by_default_records_that_expired_unread_stop_the_job() {
+    let script = script([records(&[8, 9], None)]);
+    let mut reader = open_with(&script, ShardPosition::After(Sequence::of("5")), |task| {
+        task.settings.on_expired = OnExpired::default();
+    });
+    let error = drain(&mut reader).await.unwrap_err();
+    assert_eq!(error.kind(), shardflow::ErrorKind::Config, "a restart would not help");
+    let error = error.to_string();
+    for part in ["shardId-0", "after:5", "may be lost", "GoOn"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_iterator_that_grew_old_while_there_was_no_room_is_renewed_before_it_is_used() {
+    let script = script([records(&[1], Some("b")), records(&[2], None)]);
+    let budget = Budget::tiny(1 << 20);
+    let held = budget.reserve(1 << 20).await.unwrap();
+    let mut reader = open_with(&script, ShardPosition::TrimHorizon, |task| task.budget = budget.clone());
+    while script.iterators.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    *script.clock.passed.lock().unwrap() += Duration::from_secs(290);
+    drop(held);
+    assert_eq!(drain(&mut reader).await.unwrap().0, ["1", "2"]);
+    assert_eq!(*script.iterators.lock().unwrap(), ["trim-horizon", "trim-horizon"]);
+}
+
+#[tokio::test]
+async fn a_quiet_shard_notes_every_ten_minutes_that_it_is_read_to_its_end() {
+    // A call a second, for an hour.
+    let quiet = std::iter::repeat_with(|| quiet(Some("next"))).take(3_600);
+    let script = script([records(&[1], Some("b"))].into_iter().chain(quiet).chain([records(&[2], None)]));
+    let (_, afters) = drain(&mut open(&script, ShardPosition::TrimHorizon)).await.unwrap();
+    assert!((7..=8).contains(&afters.len()), "{afters:?}");
+    assert!(afters[1].starts_with("after:1;empty:18000006"), "{afters:?}");
+    assert_eq!(afters.last().unwrap(), "after:2");
+}
+
+/// Opens a reader that subscribes.
+fn subscribed(script: &Script, or_poll: bool) -> ShardReader {
+    open_with(script, ShardPosition::TrimHorizon, |task| {
+        task.settings.way = Way::FanOut { consumer: "ours".into(), or_poll };
+    })
+}
+
+#[tokio::test]
+async fn a_subscription_that_ends_goes_on_where_its_last_event_stopped() {
+    let sparse = || Ok(Fetched { next: Some("70".to_owned()), millis_behind: Some(0), ..Fetched::default() });
+    let script = script([
+        records(&[1, 2], Some("2")),
+        sparse(),
+        quiet(Some("over")),
+        records(&[71], Some("71")),
+        reset(),
+        records(&[72], None),
+    ]);
+    assert_eq!(drain(&mut subscribed(&script, false)).await.unwrap().0, ["1", "2", "71", "72"]);
+    assert_eq!(*script.subscriptions.lock().unwrap(), ["ours trim-horizon", "ours after:70", "ours after:71"]);
+    assert!(script.calls.lock().unwrap().is_empty(), "nothing was polled");
+}
+
+#[tokio::test]
+async fn a_subscription_is_renewed_before_its_five_minutes_are_over_and_one_that_is_silent_is_replaced() {
+    let events = (1..=10).map(|n| records(&[n], Some(Box::leak(n.to_string().into_boxed_str()))));
+    let script = script(events.chain([quiet(Some("silence")), records(&[11], None)]));
+    let mut reader = subscribed(&script, false);
+    let mut seen = 0;
+    while let Some(batch) = poll_fn(|cx| reader.poll_read(cx)).await.unwrap() {
+        seen += batch.len();
+        *script.clock.passed.lock().unwrap() += Duration::from_secs(60);
+    }
+    assert_eq!(seen, 11);
+    let subscriptions = script.subscriptions.lock().unwrap().clone();
+    assert!((3..=5).contains(&subscriptions.len()), "{subscriptions:?}");
+    assert_eq!(subscriptions.last().unwrap(), "ours after:10");
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_in_use_or_throttled_is_waited_for() {
+    let script = script([records(&[1], None)]);
+    let in_use = || failure(Remedy::Retry(Failed::Transient), "ResourceInUseException");
+    *script.refusals.lock().unwrap() = [in_use(), failure(Remedy::Retry(Failed::Throttled), "slow"), in_use()].into();
+    assert_eq!(drain(&mut subscribed(&script, false)).await.unwrap().0, ["1"]);
+    assert_eq!(script.subscriptions.lock().unwrap().len(), 4);
+    assert!(*script.clock.passed.lock().unwrap() > Duration::from_millis(300));
+}
+
+#[tokio::test]
+async fn where_subscriptions_are_refused_the_shard_is_polled_or_the_job_fails_as_it_was_asked_for() {
+    let refusal = || failure(Remedy::None, "AccessDeniedException: no");
+    let automatic = script([records(&[1], None)]);
+    automatic.refusals.lock().unwrap().push_back(refusal());
+    assert_eq!(drain(&mut subscribed(&automatic, true)).await.unwrap().0, ["1"]);
+    assert_eq!(automatic.calls.lock().unwrap().len(), 1);
+
+    let strict = script([records(&[1], None)]);
+    strict.refusals.lock().unwrap().push_back(refusal());
+    let error = drain(&mut subscribed(&strict, false)).await.unwrap_err().to_string();
+    assert!(error.contains("shardId-0") && error.contains("AccessDeniedException"), "{error}");
+}
+
+#[tokio::test]
+async fn a_consumer_that_is_taken_away_midway_loses_nothing_where_calls_may_do() {
+    let gone = || Err(failure(Remedy::Missing, "ResourceNotFoundException: consumer"));
+    let script = script([records(&[1, 2], Some("2")), gone(), records(&[3], None)]);
+    assert_eq!(drain(&mut subscribed(&script, true)).await.unwrap().0, ["1", "2", "3"]);
+    assert_eq!(*script.iterators.lock().unwrap(), ["after:2"]);
+}
+
+#[tokio::test]
+async fn the_end_of_a_shard_names_its_children_with_all_their_parents() {
+    let child =
+        Shard { id: "child".to_owned(), parents: vec!["shardId-0".to_owned(), "other".to_owned()], hash_range: None };
+    for way in [Way::Polling, Way::FanOut { consumer: "ours".into(), or_poll: false }] {
+        let end = Fetched { children: vec![child.clone()], ..Fetched::default() };
+        let script = script([Ok(end)]);
+        let mut reader = open_with(&script, ShardPosition::TrimHorizon, |task| task.settings.way = way);
+        drain(&mut reader).await.unwrap();
+        let children = reader.children();
+        assert_eq!(children.len(), 1);
+        assert_eq!(children[0].parents, ["shardId-0".into(), "other".into()]);
+        assert_eq!((children[0].start.as_str(), children[0].ended), ("trim-horizon", false));
+    }
 }

@@ -13,7 +13,7 @@ const SLOW_CALL: Duration = Duration::from_secs(5);
 
 /// What one shard's task tells its reader.
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(crate) struct Standing {
     behind: AtomicU64,
     /// When the service last said that there is nothing to read; `None` since a batch or a failure.
     nothing_at: Mutex<Option<Instant>>,
@@ -23,33 +23,33 @@ pub(super) struct Standing {
 
 impl Standing {
     /// Before the first answer. `longest_gap` lies at most between two calls.
-    pub(super) fn new(longest_gap: Duration) -> Self {
+    pub(crate) fn new(longest_gap: Duration) -> Self {
         let fresh_for = longest_gap.saturating_add(SLOW_CALL);
         Self { behind: AtomicU64::new(UNKNOWN), nothing_at: Mutex::new(None), fresh_for }
     }
 
     /// The service said at `now` that there is nothing to read.
-    pub(super) fn nothing_to_read(&self, now: Instant) {
+    pub(crate) fn nothing_to_read(&self, now: Instant) {
         *self.lock() = Some(now);
     }
 
     /// There are records, or it cannot be known whether there are.
-    pub(super) fn something_to_read(&self) {
+    pub(crate) fn something_to_read(&self) {
         *self.lock() = None;
     }
 
     /// Whether there is nothing to read at `now`, as far as the service has said a moment ago.
-    pub(super) fn caught_up(&self, now: Instant) -> bool {
+    pub(crate) fn caught_up(&self, now: Instant) -> bool {
         self.lock().is_some_and(|at| now.saturating_duration_since(at) <= self.fresh_for)
     }
 
     /// How far behind the shard's end the last answer was, in milliseconds.
-    pub(super) fn set_behind(&self, millis: Option<u64>) {
+    pub(crate) fn set_behind(&self, millis: Option<u64>) {
         self.behind.store(millis.unwrap_or(UNKNOWN), Ordering::Relaxed);
     }
 
     /// How far behind the shard's end the reader is, in milliseconds, where the service has said.
-    pub(super) fn behind(&self) -> Option<u64> {
+    pub(crate) fn behind(&self) -> Option<u64> {
         let behind = self.behind.load(Ordering::Relaxed);
         (behind != UNKNOWN).then_some(behind)
     }

@@ -159,7 +159,7 @@ impl Enumerator for Endless {
     }
 
     fn discover(&mut self) -> BoxFuture<'_, Result<Discovery>> {
-        let split = Split { id: "endless".into(), parents: Vec::new(), start: Position::new("0") };
+        let split = Split::new("endless", Vec::new(), Position::new("0"));
         Box::pin(async move { Ok(Discovery { splits: vec![split], complete: true }) })
     }
 

@@ -1,7 +1,7 @@
 //! Calls until a call succeeds or its failure cannot pass. The clock is handed in, so that tests need not wait.
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use shardflow::metrics::SourceMetrics;
 
@@ -9,16 +9,21 @@ use super::backoff::{Backoff, Failed};
 use super::failure::{Failure, Remedy};
 
 /// A clock to wait on.
-pub(super) trait Clock: Clone + Send + Sync + 'static {
+pub(crate) trait Clock: Clone + Send + Sync + 'static {
     /// The time now.
     fn now(&self) -> Instant;
+    /// The time of day, in milliseconds since 1970.
+    fn wall_millis(&self) -> u64 {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
     /// Waits.
     fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send;
 }
 
 /// The real clock.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct WallClock;
+pub(crate) struct WallClock;
 
 impl Clock for WallClock {
     fn now(&self) -> Instant {
@@ -31,7 +36,7 @@ impl Clock for WallClock {
 }
 
 /// The failures of one kind of call: waits them out, counts them, and says so when they last.
-pub(super) struct Retries<C> {
+pub(crate) struct Retries<C> {
     backoff: Backoff,
     clock: C,
     metrics: SourceMetrics,
@@ -41,13 +46,13 @@ pub(super) struct Retries<C> {
 
 impl<C: Clock> Retries<C> {
     /// Gives up when nothing but failures other than throttling were met for `give_up_after`.
-    pub(super) fn new(give_up_after: Duration, clock: &C, metrics: &SourceMetrics, attempted: String) -> Self {
+    pub(crate) fn new(give_up_after: Duration, clock: &C, metrics: &SourceMetrics, attempted: String) -> Self {
         let (clock, metrics) = (clock.clone(), metrics.clone());
         Self { backoff: Backoff::new(give_up_after), clock, metrics, attempted }
     }
 
     /// Waits after `failure`. Gives the failure back where it cannot pass or has lasted too long.
-    pub(super) async fn wait_out(&mut self, failure: Failure) -> Result<(), Failure> {
+    pub(crate) async fn wait_out(&mut self, failure: Failure) -> Result<(), Failure> {
         let Remedy::Retry(failed) = failure.remedy else { return Err(failure) };
         let now = self.clock.now();
         let Some(wait) = self.backoff.failed(failed, now, rand::random()) else {
@@ -65,14 +70,14 @@ impl<C: Clock> Retries<C> {
     }
 
     /// A call succeeded.
-    pub(super) fn succeeded(&mut self) {
+    pub(crate) fn succeeded(&mut self) {
         if let Some(lasted) = self.backoff.succeeded(self.clock.now()) {
             tracing::info!(attempted = self.attempted, ?lasted, "kinesis calls succeed again");
         }
     }
 
     /// Repeats `call` until it succeeds or fails for good.
-    pub(super) async fn run<T, F>(mut self, mut call: impl FnMut() -> F) -> Result<T, Failure>
+    pub(crate) async fn run<T, F>(mut self, mut call: impl FnMut() -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Failure>>,
     {

@@ -10,7 +10,7 @@ use super::backoff::Failed;
 
 /// What to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Remedy {
+pub(crate) enum Remedy {
     /// Wait and call again.
     Retry(Failed),
     /// The iterator is too old: get a new one for the current position.
@@ -23,16 +23,16 @@ pub(super) enum Remedy {
 
 impl Remedy {
     /// Whether a start gives up at once. What ran out while a job ran is renewed; a start with it is a wrong setting.
-    pub(super) fn is_final_at_start(self) -> bool {
+    pub(crate) fn is_final_at_start(self) -> bool {
         matches!(self, Self::None | Self::Missing | Self::Retry(Failed::Credentials))
     }
 }
 
 /// A failed call: what to do, and what to tell the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failure {
-    pub(super) remedy: Remedy,
-    pub(super) text: String,
+pub(crate) struct Failure {
+    pub(crate) remedy: Remedy,
+    pub(crate) text: String,
 }
 
 impl fmt::Display for Failure {
@@ -45,7 +45,7 @@ impl StdError for Failure {}
 
 impl Failure {
     /// Looks into what the SDK reports.
-    pub(super) fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
+    pub(crate) fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + StdError + 'static,
     {
@@ -71,6 +71,22 @@ impl Failure {
         let code = code.map_or_else(|| format!("HTTP status {status}"), ToOwned::to_owned);
         let text = meta.message().map_or_else(|| code.clone(), |message| format!("{code}: {}", message.trim()));
         Self { remedy, text }
+    }
+}
+
+impl Failure {
+    /// An error that came in the place of an event of a stream.
+    pub(crate) fn of_event(code: Option<&str>, message: Option<&str>) -> Self {
+        let code = code.filter(|code| !code.is_empty());
+        let remedy = remedy(code, 500, message.unwrap_or_default());
+        let code = code.unwrap_or("an unknown error");
+        let text = message.map_or_else(|| code.to_owned(), |message| format!("{code}: {}", message.trim()));
+        Self { remedy, text }
+    }
+
+    /// What the network did, or what made no sense to the SDK.
+    pub(crate) fn of_network(error: &(dyn StdError + 'static)) -> Self {
+        Self { remedy: Remedy::Retry(Failed::Transient), text: chain(error) }
     }
 }
 
@@ -113,7 +129,7 @@ fn remedy(code: Option<&str>, status: u16, message: &str) -> Remedy {
 }
 
 /// An error with its causes, each said once.
-pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -13,7 +13,7 @@ const MOST_DOUBLINGS: u32 = 10;
 
 /// What kind of failure a call met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failed {
+pub(crate) enum Failed {
     /// The service asks to slow down. It is alive and will serve us, so this is never given up on.
     Throttled,
     /// The network, a time-out, a fault of the service: may pass, but not for ever.
@@ -25,7 +25,7 @@ pub(super) enum Failed {
 
 /// The failures in a row of one caller.
 #[derive(Debug, Clone)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     give_up_after: Duration,
     in_a_row: u32,
     failing_since: Option<Instant>,
@@ -40,12 +40,12 @@ const TELL_AFTER: Duration = Duration::from_secs(10);
 
 impl Backoff {
     /// Gives up when nothing but transient failures were met for `give_up_after`.
-    pub(super) fn new(give_up_after: Duration) -> Self {
+    pub(crate) fn new(give_up_after: Duration) -> Self {
         Self { give_up_after, in_a_row: 0, failing_since: None, first: None, told: false }
     }
 
     /// A call failed at `now`. How long to wait before the next, or `None` to give up. `dice` lies in `[0, 1)`.
-    pub(super) fn failed(&mut self, failed: Failed, now: Instant, dice: f64) -> Option<Duration> {
+    pub(crate) fn failed(&mut self, failed: Failed, now: Instant, dice: f64) -> Option<Duration> {
         let wait = wait(self.in_a_row, dice);
         self.in_a_row = self.in_a_row.saturating_add(1);
         self.first.get_or_insert(now);
@@ -62,18 +62,18 @@ impl Backoff {
     }
 
     /// Whether the failures have lasted so long by `now` that they are to be told of; true once in a row.
-    pub(super) fn is_news(&mut self, now: Instant) -> bool {
+    pub(crate) fn is_news(&mut self, now: Instant) -> bool {
         let lasts = self.first.is_some_and(|first| now.saturating_duration_since(first) >= TELL_AFTER);
         lasts && !std::mem::replace(&mut self.told, true)
     }
 
     /// How many calls in a row have failed.
-    pub(super) fn in_a_row(&self) -> u32 {
+    pub(crate) fn in_a_row(&self) -> u32 {
         self.in_a_row
     }
 
     /// A call succeeded at `now`. Gives for how long none had, where that was told of.
-    pub(super) fn succeeded(&mut self, now: Instant) -> Option<Duration> {
+    pub(crate) fn succeeded(&mut self, now: Instant) -> Option<Duration> {
         let lasted = self.first.filter(|_| self.told).map(|first| now.saturating_duration_since(first));
         *self = Self::new(self.give_up_after);
         lasted
