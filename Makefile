@@ -8,7 +8,8 @@ CARGO_TARGET_DIR ?= target
 # Absolute: tests run in their crates' folders, and one of them starts cargo itself.
 override CARGO_TARGET_DIR := $(abspath $(CARGO_TARGET_DIR))
 export CARGO_TARGET_DIR
-BUILD = $(CARGO) build --release --workspace
+# The command `shardflow` is a feature, so that libraries do not get its dependencies.
+BUILD = $(CARGO) build --release --workspace --features shardflow-sources/cli
 # What is measured is built as for production. Thin LTO inlines what the JSON parser calls across crates, a quarter of the
 # metering job's time; it would link every test binary for a minute. A profile of its own would compile RocksDB again: so it
 # is this one with another setting, and with the RocksDB that the first build has made.
@@ -26,7 +27,7 @@ PARTS_FLAGS ?=
 PYTHON ?= python3
 COMPARE_FLAGS ?=
 # Fail points let the crash tests kill a job at every named step of a commit; they are compiled in for tests only.
-TEST_FEATURES = --features shardflow-examples/failpoints
+TEST_FEATURES = --features shardflow-sources/cli,shardflow-examples/failpoints
 
 .PHONY: demo test bench bench-parts compare compare-test setup deps fmt
 

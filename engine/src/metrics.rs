@@ -31,6 +31,12 @@ pub mod names {
     pub const WATERMARK: &str = "shardflow_watermark_milliseconds";
     /// Gauge, labels step and split: wall clock minus watermark, in milliseconds.
     pub const WATERMARK_LAG: &str = "shardflow_watermark_lag_milliseconds";
+    /// Counter, labels step and split: records that were read from a split.
+    pub const SPLIT_RECORDS: &str = "shardflow_split_records_total";
+    /// Counter, labels step and split: bytes of those records.
+    pub const SPLIT_BYTES: &str = "shardflow_split_bytes_total";
+    /// Counter, labels step: splits that were moved from one worker to another.
+    pub const SPLIT_MOVES: &str = "shardflow_split_moves_total";
     /// Gauge, labels step and split: how far reading is behind the split's end, in milliseconds, as its source says.
     pub const BEHIND: &str = "shardflow_behind_milliseconds";
     /// Counter, labels step: stored positions whose next records the source no longer keeps. Not 0: records may be lost.
@@ -130,6 +136,35 @@ impl SplitTimeMetrics {
     pub fn ended(&self) {
         self.watermark_lag_ms.set(0.0);
     }
+}
+
+/// What is read from a split.
+#[derive(Debug, Clone)]
+pub struct SplitMetrics {
+    records: Counter,
+    bytes: Counter,
+}
+
+impl SplitMetrics {
+    /// Registers them for a split of the source `step`.
+    #[must_use]
+    pub fn register(step: &StepName, split: &SplitId) -> Self {
+        Self {
+            records: counter!(names::SPLIT_RECORDS, "step" => step.to_string(), "split" => split.to_string()),
+            bytes: counter!(names::SPLIT_BYTES, "step" => step.to_string(), "split" => split.to_string()),
+        }
+    }
+
+    /// A batch was read.
+    pub fn read(&self, records: usize, bytes: usize) {
+        self.records.increment(records as u64);
+        self.bytes.increment(bytes as u64);
+    }
+}
+
+/// Counts the splits of a source that were moved from one worker to another.
+pub fn split_moves(step: &StepName) -> Counter {
+    counter!(names::SPLIT_MOVES, "step" => step.to_string())
 }
 
 /// How far reading is behind a split's end. Of a split whose source does not know there is no such metric.
@@ -305,6 +340,9 @@ pub fn describe() {
     describe_counter!(names::DUPLICATES, Unit::Count, "Records dropped because their id had been seen");
     describe_gauge!(names::WATERMARK, Unit::Milliseconds, "Watermark of the split since 1970");
     describe_gauge!(names::WATERMARK_LAG, Unit::Milliseconds, "Wall clock minus watermark of the split");
+    describe_counter!(names::SPLIT_RECORDS, Unit::Count, "Records that were read from the split");
+    describe_counter!(names::SPLIT_BYTES, Unit::Bytes, "Bytes of the records that were read from the split");
+    describe_counter!(names::SPLIT_MOVES, Unit::Count, "Splits that were moved from one worker to another");
     describe_gauge!(names::BEHIND, Unit::Milliseconds, "How far reading is behind the end of the split");
     describe_counter!(names::POSITION_EXPIRED, Unit::Count, "Stored positions whose next records are no longer kept");
     describe_counter!(names::SOURCE_RETRIES, Unit::Count, "Calls of the source that are made again");

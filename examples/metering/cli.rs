@@ -10,9 +10,9 @@ use std::time::Duration;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use shardflow::{ErrorKind, JobArgs};
-use shardflow_sources::Start;
 
 use super::config::{RunConfig, SourceSpec};
+use super::stream::StreamArgs;
 use super::workload::Spec;
 
 /// Spans of event time beyond a century are typing errors.
@@ -47,12 +47,6 @@ pub struct RunArgs {
     /// Where usage comes from: file:PATH (a file or a folder of NDJSON) or kinesis:STREAM.
     #[arg(long, value_name = "file:PATH|kinesis:STREAM")]
     pub source: SourceSpec,
-    /// Kinesis' address, where it is not AWS'.
-    #[arg(long, value_name = "URL", value_parser = url)]
-    pub endpoint: Option<String>,
-    /// Where to read a stream from at the first start.
-    #[arg(long, value_name = "trim-horizon|latest|RFC3339", default_value = "trim-horizon")]
-    pub start: Start,
     /// Folder for charges/, late/ and rejected/.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -77,6 +71,9 @@ pub struct RunArgs {
     /// Stop when standard input ends: with the demo that started the job.
     #[arg(long, hide = true)]
     pub tethered: bool,
+    /// How a stream is read.
+    #[command(flatten)]
+    pub stream: StreamArgs,
     /// The engine's own settings.
     #[command(flatten)]
     pub job: JobArgs,
@@ -92,8 +89,7 @@ impl RunArgs {
         self.job.epoch = self.epoch_ms.map(Duration::from_millis).or(self.job.epoch);
         let config = RunConfig {
             source: self.source,
-            endpoint: self.endpoint,
-            start: self.start,
+            stream: self.stream,
             out: self.out,
             state,
             job: self.job,
@@ -189,7 +185,7 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-fn url(text: &str) -> Result<String, String> {
+pub(super) fn url(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     match rest {
         Some(host) if !host.is_empty() && !host.contains(char::is_whitespace) => Ok(text.to_owned()),
@@ -288,7 +284,7 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_manual() {
         let config = run_args(&[]).unwrap();
-        assert_eq!((config.start.clone(), config.endpoint.clone()), (Start::TrimHorizon, None));
+        assert_eq!((config.stream.set(), config.stream.consumer.as_str()), (None, "metering"));
         let job = JobConfig::named("metering").resolve(&config.job).unwrap();
         assert_eq!((job.epoch, job.state), (Duration::from_millis(200), "s".into()));
         let semantics = config.semantics();
@@ -317,6 +313,7 @@ mod tests {
             (&["--dedupe-ms", "99999999999999999999"], "--dedupe-ms"),
             (&["--endpoint", "localhost:4567"], "expected http://HOST"),
             (&["--start", "noon"], "noon"),
+            (&["--read", "aloud"], "'aloud' for '--read <WAY>'"),
             (&["--colour"], "unexpected argument '--colour'"),
         ] {
             let error = run_args(args).unwrap_err();
@@ -343,6 +340,7 @@ mod tests {
             (&["--source", "file:in", "--out", "o", "--state", "in"], "--state must not be inside"),
             (&["--source", "file:in", "--out", "o", "--state", "s", "--start", "latest"], "--start goes with"),
             (&["--source", "file:in", "--out", "o", "--state", "s", "--endpoint", "http://h"], "--endpoint goes with"),
+            (&["--source", "file:in", "--out", "o", "--state", "s", "--read", "fan-out"], "--read goes with"),
         ] {
             let cli = Cli::try_parse_from([&["metering", "run"][..], args].concat()).unwrap();
             let Command::Run(args) = cli.command else { panic!("not run") };

@@ -6,9 +6,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use shardflow::JobArgs;
-use shardflow_sources::Start;
 
 use super::reference::Semantics;
+use super::stream::StreamArgs;
 
 /// Where usage comes from: `file:PATH` or `kinesis:STREAM`.
 ///
@@ -56,10 +56,8 @@ pub const OUTPUTS: [&str; 3] = ["charges", "late", "rejected"];
 pub struct RunConfig {
     /// Where usage comes from.
     pub source: SourceSpec,
-    /// Kinesis' address, where it is not AWS'.
-    pub endpoint: Option<String>,
-    /// Where the stream is read from at the first start.
-    pub start: Start,
+    /// How a stream is read.
+    pub stream: StreamArgs,
     /// The folder of `charges/`, `late/` and `rejected/`.
     pub out: PathBuf,
     /// The folder of the job's state.
@@ -113,13 +111,10 @@ impl RunConfig {
                 return Err(format!("{flag} must not be inside the source's folder: the job would read it"));
             }
         }
-        if self.endpoint.is_some() {
-            return Err("--endpoint goes with --source kinesis:STREAM only".to_owned());
+        match self.stream.set() {
+            Some(flag) => Err(format!("{flag} goes with --source kinesis:STREAM only")),
+            None => Ok(()),
         }
-        if self.start != Start::TrimHorizon {
-            return Err("--start goes with --source kinesis:STREAM only".to_owned());
-        }
-        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! # Rooms
 //! * [`types`], [`decode`]: what flows.
-//! * [`cli`], [`config`], [`run`]: the program.
+//! * [`cli`], [`config`], [`stream`], [`run`]: the program.
 //! * [`workload`], [`generate`]: records made from a seed, with duplicates, disorder, late and broken ones.
 //! * [`mod@reference`]: the same results computed again from the input files, without the engine, and compared.
 //! * [`report`], [`demo`]: the job as a child process on an embedded Kinesis, killed and audited.
@@ -20,5 +20,6 @@ pub mod output;
 pub mod reference;
 pub mod report;
 pub mod run;
+pub mod stream;
 pub mod types;
 pub mod workload;

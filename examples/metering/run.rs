@@ -11,7 +11,7 @@ use shardflow::flow::Raw;
 use shardflow::runtime::Shutdown;
 use shardflow::{EventTime, Flow, Job, Lag, Summary, init_logging, millis, tumbling};
 use shardflow_sinks::files;
-use shardflow_sources::{Files, Kinesis};
+use shardflow_sources::Files;
 
 use super::cli::Usage;
 use super::config::{RunConfig, SourceSpec};
@@ -63,7 +63,7 @@ fn ending(summary: &Summary) -> &'static str {
 fn pipeline(flow: &Flow<'_>, config: &RunConfig, measured: Option<&Reporter>) {
     let raw = match &config.source {
         SourceSpec::File(path) => flow.source("usage", Files::new(path)),
-        SourceSpec::Kinesis(stream) => flow.source("usage", kinesis(stream, config)),
+        SourceSpec::Kinesis(stream) => flow.source("usage", config.stream.source(stream)),
     };
     let decoder = measured.map_or_else(UsageDecoder::new, |reporter| UsageDecoder::new().measuring(reporter.puts()));
     charges(raw, decoder, &config.semantics(), &config.out);
@@ -89,12 +89,4 @@ pub fn charges(raw: Raw<'_>, decoder: UsageDecoder, semantics: &Semantics, out: 
         .fold("minute-totals", Total::default, |total, received| total.add(&received.usage))
         .map(|result| Charge::new(result.key, result.window, result.value))
         .sink("charges", files(out).prefix("charges"));
-}
-
-fn kinesis(stream: &str, config: &RunConfig) -> Kinesis {
-    let kinesis = Kinesis::stream(stream).start(config.start.clone());
-    match &config.endpoint {
-        Some(endpoint) => kinesis.endpoint(endpoint),
-        None => kinesis,
-    }
 }

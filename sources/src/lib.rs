@@ -11,6 +11,8 @@ pub mod files;
 pub mod kinesis;
 #[cfg(feature = "kinesis")]
 mod kpl;
+#[cfg(feature = "kinesis")]
+pub mod stream;
 
 pub use files::Files;
 #[cfg(feature = "kinesis")]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use timely::scheduling::SyncActivator;
 
@@ -71,6 +71,8 @@ pub(crate) struct JobContext {
     pub(crate) flight: Flight,
     /// How much state may be kept in memory.
     pub(crate) memory: Memory,
+    /// How often the splits' loads are compared.
+    pub(crate) rebalance: Duration,
     /// `None` while planning.
     pub(crate) running: Option<Running>,
     /// Filled while planning.
@@ -102,6 +104,7 @@ pub(crate) struct Settled {
     pub(crate) max_open_epochs: u64,
     pub(crate) in_flight_bytes: u64,
     pub(crate) state_memory: u64,
+    pub(crate) rebalance: Duration,
 }
 
 impl JobContext {
@@ -119,6 +122,7 @@ impl JobContext {
             clock: EpochClock::starting_at(first_epoch, settled.max_open_epochs),
             flight: Flight::new(settled.in_flight_bytes),
             memory: Memory::new(settled.state_memory),
+            rebalance: settled.rebalance,
             running,
             plan: Mutex::default(),
             progress: Progress::default(),
@@ -144,6 +148,7 @@ impl JobContext {
             max_open_epochs: 3,
             in_flight_bytes: 1 << 20,
             state_memory: 1 << 30,
+            rebalance: Duration::from_secs(60),
         };
         Self::new(settled, None)
     }

@@ -22,6 +22,7 @@ use super::{Flowing, Port, SplitEvents, SplitMessage, Time};
 use crate::error::Result;
 use crate::event_time::{Fruitless, Lag, SplitClock};
 use crate::metrics::SplitTimeMetrics;
+use crate::source::SplitRecord;
 use crate::state::changelog::ChangelogWriter;
 use crate::vocabulary::{Epoch, Event, EventTime, SplitId, StepName};
 
@@ -157,6 +158,7 @@ impl<T: 'static> EventTimeOperator<T> {
                 SplitMessage::Records { split, batch, .. } => self.stamp(&split, batch),
                 SplitMessage::Idle { split } => self.set_idle(&split),
                 SplitMessage::Ended { split } => self.end(&split, epoch)?,
+                SplitMessage::Released { split, record } => self.release(&split, record, epoch)?,
                 SplitMessage::Forgotten { split } => {
                     self.changes.delete(SPLITS_GROUP, SPLITS, split.as_str().as_bytes());
                 }
@@ -236,6 +238,19 @@ impl<T: 'static> EventTimeOperator<T> {
         }
         self.hub.board().ended(split);
         self.hub.report_ended(split, epoch);
+        Ok(())
+    }
+
+    /// Takes in that another worker reads the split from here on. It goes on holding time where it has come.
+    fn release(&mut self, split: &Arc<SplitId>, record: SplitRecord, epoch: Epoch) -> Result<()> {
+        self.fruitless.remove(split);
+        if let Some(clocked) = self.clocks.remove(split) {
+            if clocked.changed {
+                store(&mut self.changes, split, clocked.clock.watermark())?;
+            }
+            self.hub.board().advance(split, clocked.clock.watermark());
+        }
+        self.hub.report_released(split, record, epoch);
         Ok(())
     }
 

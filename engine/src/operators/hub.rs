@@ -1,10 +1,10 @@
-//! One source of a process: finds splits, deals them out to the workers, keeps parents before children.
+//! One source of a process, as its operators see it: inboxes for what they are to do, and where they report.
 //!
-//! *Enters*: what the source's enumerator lists, and which splits have ended. *Leaves*: opened readers, in the workers'
-//! inboxes. *Survives a crash*: nothing here; the source operators store each split's record.
+//! *Enters*: what the dealer decides (see `dealer.rs`), and what the operators report of splits. *Leaves*: the same, at the
+//! other side. *Survives a crash*: nothing here; the source operators store each split's record.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -13,10 +13,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use super::context::{JobContext, lock};
-use crate::error::{Error, Result};
+use super::dealer::Dealer;
 use crate::event_time::WatermarkBoard;
-use crate::source::lineage::{Adoption, Forgotten, Lineage};
-use crate::source::{Enumerator, KnownSplits, Reader, Split, SplitRecord};
+use crate::source::{Enumerator, Forgotten, KnownSplits, Reader, Split, SplitRecord};
 use crate::vocabulary::{Epoch, SplitId, StepName};
 
 /// What a worker's source operator is told.
@@ -25,6 +24,8 @@ pub(crate) enum HubMessage {
     Register { splits: Vec<(SplitId, SplitRecord)>, stored_in: oneshot::Sender<Epoch> },
     /// Read this split, in an epoch after `after`.
     Open(OpenedSplit),
+    /// Read this split no further: another worker will, from where it stands.
+    Release(SplitId),
     /// Drop what is stored of these splits: they have ended and the source no longer lists them.
     Forget(Vec<Forgotten>),
     /// No further split will come.
@@ -37,11 +38,16 @@ pub(crate) struct OpenedSplit {
     pub(crate) record: SplitRecord,
     pub(crate) reader: Box<dyn Reader>,
     pub(crate) after: Option<Epoch>,
+    /// Where to count the bytes that are read.
+    pub(crate) read: Arc<AtomicU64>,
 }
 
-struct Ended {
-    split: SplitId,
-    epoch: Epoch,
+/// What the workers report of a split.
+pub(super) enum Report {
+    /// All its records are in, the last of them in this epoch.
+    Ended { split: SplitId, epoch: Epoch },
+    /// Its worker reads it no further. It stands at this record, in this epoch.
+    Released { split: SplitId, record: SplitRecord, epoch: Epoch },
 }
 
 #[derive(Default)]
@@ -52,17 +58,17 @@ struct Inbox {
 
 /// One source of a process, as its operators see it.
 pub(crate) struct SourceHub {
-    step: StepName,
+    pub(super) step: StepName,
     /// Which input this is, where that is still to be stored.
     new_identity: Option<String>,
     inboxes: Vec<Mutex<Inbox>>,
-    ended: UnboundedSender<Ended>,
-    receiver: Mutex<Option<UnboundedReceiver<Ended>>>,
+    reports: UnboundedSender<Report>,
+    pub(super) receiver: Mutex<Option<UnboundedReceiver<Report>>>,
     board: Mutex<WatermarkBoard>,
     /// The splits that are known: stored, or to be stored in an epoch that is open.
-    known: Mutex<BTreeSet<SplitId>>,
+    pub(super) known: Mutex<BTreeSet<SplitId>>,
     /// The children that ends of splits have named, until the hub's task takes them.
-    announced: Mutex<HashMap<SplitId, Vec<Split>>>,
+    pub(super) announced: Mutex<HashMap<SplitId, Vec<Split>>>,
     /// Whether somebody follows what is committed of the splits.
     followed: AtomicBool,
     /// Whether an event-time operator follows; it then reports ended splits, once it has seen all their records.
@@ -76,12 +82,12 @@ impl SourceHub {
     /// A hub for `workers` workers, with the watermarks of the last committed epoch. `new_identity`: which input it is,
     /// where that is not stored yet.
     pub(crate) fn new(step: StepName, workers: usize, board: WatermarkBoard, new_identity: Option<String>) -> Self {
-        let (ended, receiver) = unbounded_channel();
+        let (reports, receiver) = unbounded_channel();
         Self {
             step,
             new_identity,
             inboxes: (0..workers).map(|_| Mutex::default()).collect(),
-            ended,
+            reports,
             receiver: Mutex::new(Some(receiver)),
             board: Mutex::new(board),
             known: Mutex::default(),
@@ -153,7 +159,12 @@ impl SourceHub {
     /// Reports that all records of a split are in, the last of them in `epoch`.
     pub(crate) fn report_ended(&self, split: &SplitId, epoch: Epoch) {
         // The task is gone only when the job is.
-        let _ = self.ended.send(Ended { split: split.clone(), epoch });
+        let _ = self.reports.send(Report::Ended { split: split.clone(), epoch });
+    }
+
+    /// Reports that a worker reads a split no further, and that all it has read of it is in, the last in `epoch`.
+    pub(crate) fn report_released(&self, split: &SplitId, record: SplitRecord, epoch: Epoch) {
+        let _ = self.reports.send(Report::Released { split: split.clone(), record, epoch });
     }
 
     /// Registers a worker's source operator.
@@ -168,7 +179,13 @@ impl SourceHub {
         self.inboxes.get(worker).map(|inbox| std::mem::take(&mut lock(inbox).messages)).unwrap_or_default()
     }
 
-    fn send(&self, worker: usize, message: HubMessage) {
+    /// How many workers there are.
+    pub(super) fn workers(&self) -> usize {
+        self.inboxes.len()
+    }
+
+    /// Puts a message into a worker's inbox.
+    pub(super) fn send(&self, worker: usize, message: HubMessage) {
         if let Some(inbox) = self.inboxes.get(worker) {
             let mut inbox = lock(inbox);
             inbox.messages.push_back(message);
@@ -185,196 +202,10 @@ impl SourceHub {
         enumerator: Box<dyn Enumerator>,
         known: KnownSplits,
     ) {
-        let Some(ended) = lock(&self.receiver).take() else { return };
-        let dealer = Dealer::new(&self, &context, enumerator, known, ended);
+        let Some(reports) = lock(&self.receiver).take() else { return };
+        let dealer = Dealer::new(&self, &context, enumerator, known, reports);
         if let Err(error) = dealer.run().await {
             context.fail(error.in_step(self.step.as_str()));
         }
     }
 }
-
-/// The hub's task.
-struct Dealer<'a> {
-    hub: &'a SourceHub,
-    context: &'a JobContext,
-    enumerator: Box<dyn Enumerator>,
-    lineage: Lineage,
-    ended: UnboundedReceiver<Ended>,
-    /// Splits dealt to each worker and not ended.
-    load: Vec<usize>,
-    /// The worker of each of them.
-    dealt: HashMap<SplitId, usize>,
-    /// Ended splits that still hold time back for children.
-    unretired: BTreeSet<SplitId>,
-}
-
-impl<'a> Dealer<'a> {
-    fn new(
-        hub: &'a SourceHub,
-        context: &'a JobContext,
-        enumerator: Box<dyn Enumerator>,
-        known: KnownSplits,
-        ended: UnboundedReceiver<Ended>,
-    ) -> Self {
-        let load = vec![0; hub.inboxes.len()];
-        lock(&hub.known).extend(known.keys().cloned());
-        let lineage = Lineage::restore(known);
-        Self { hub, context, enumerator, lineage, ended, load, dealt: HashMap::new(), unretired: BTreeSet::new() }
-    }
-
-    async fn run(mut self) -> Result<()> {
-        // Whether the last look was the source's interval ago. Looks that ends of splits triggered come in bursts.
-        let mut on_time = false;
-        loop {
-            let discovery = self.enumerator.discover().await?;
-            let found = self.discovered(&discovery.splits);
-            self.refuse_circles()?;
-            let stored_in = self.register(found).await;
-            self.adopt(stored_in)?;
-            self.hub.board().ready();
-            self.retire();
-            if on_time {
-                self.forget(&discovery.splits.into_iter().map(|split| split.id).collect());
-            }
-            if discovery.complete && self.lineage.all_ended() {
-                (0..self.hub.inboxes.len()).for_each(|worker| self.hub.send(worker, HubMessage::NoMore));
-                return Ok(());
-            }
-            self.hub.wake_event_time();
-            if discovery.complete {
-                self.drain_complete().await?;
-            } else {
-                on_time = self.wait().await;
-            }
-        }
-    }
-
-    /// Takes in splits of a listing. Gives those that are to be stored: the others are, or will be with their parent's end.
-    fn discovered(&mut self, splits: &[Split]) -> Vec<(SplitId, SplitRecord)> {
-        let mut found = self.lineage.discovered(splits);
-        let mut known = lock(&self.hub.known);
-        found.retain(|(split, _)| known.insert(split.clone()));
-        found
-    }
-
-    /// Splits that wait for themselves would be waited for without end, and without a word.
-    fn refuse_circles(&self) -> Result<()> {
-        match self.lineage.circular().as_slice() {
-            [] => Ok(()),
-            stuck => Err(Error::source(format!("the source lists splits that are their own ancestors: {stuck:?}"))),
-        }
-    }
-
-    /// Has the first worker store newly found splits. Gives the epoch that stores them: a split is read only in a later
-    /// one, which knows where all others begin, and whose record of the split cannot be taken for the older.
-    async fn register(&mut self, splits: Vec<(SplitId, SplitRecord)>) -> Option<Epoch> {
-        if splits.is_empty() {
-            return None;
-        }
-        let (sender, stored_in) = oneshot::channel();
-        self.hub.send(0, HubMessage::Register { splits, stored_in: sender });
-        // An error means that the worker is gone, and the job with it.
-        let epoch = stored_in.await.ok()?;
-        Some(epoch)
-    }
-
-    /// Opens every split whose parents have ended, on the worker with the fewest.
-    fn adopt(&mut self, stored_after: Option<Epoch>) -> Result<()> {
-        for Adoption { split, parents, position, after } in self.lineage.take_adoptable() {
-            let reader = self.enumerator.open(&split, &position)?;
-            self.hub.board().open(&split, &parents);
-            let worker = least(&self.load);
-            if let Some(load) = self.load.get_mut(worker) {
-                *load = load.saturating_add(1);
-                self.dealt.insert(split.clone(), worker);
-            }
-            tracing::info!(source = %self.hub.step, %split, worker, %position, "split opened");
-            let record = SplitRecord { parents, position, status: crate::source::SplitStatus::Reading };
-            let after = after.max(stored_after);
-            if after.is_some() {
-                // Epochs may be minutes long, and the split is not read before the next.
-                self.context.hurry();
-            }
-            self.hub.send(worker, HubMessage::Open(OpenedSplit { split, record, reader, after }));
-        }
-        Ok(())
-    }
-
-    /// Lets go of time for ended splits that no child waits for any more. Only after a listing made after their end: where
-    /// the end itself named no children, a listing from before does not know them.
-    fn retire(&mut self) {
-        let waiting = self.lineage.awaited();
-        let mut board = self.hub.board();
-        self.unretired.retain(|split| {
-            let holds = waiting.contains(split);
-            if !holds {
-                board.retire(split);
-            }
-            holds
-        });
-    }
-
-    fn forget(&mut self, listed: &BTreeSet<SplitId>) {
-        self.lineage.missing_from(listed);
-        let mut forgettable = self.lineage.forgettable();
-        forgettable.retain(|split| !self.unretired.contains(split));
-        if forgettable.is_empty() {
-            return;
-        }
-        tracing::info!(source = %self.hub.step, splits = ?forgettable, "splits forgotten: they are no longer listed");
-        let mut board = self.hub.board();
-        forgettable.iter().for_each(|split| board.forget(split));
-        drop(board);
-        let mut known = lock(&self.hub.known);
-        forgettable.iter().for_each(|split| _ = known.remove(split));
-        drop(known);
-        self.hub.send(0, HubMessage::Forget(self.lineage.forget(forgettable)));
-    }
-
-    fn note_end(&mut self, Ended { split, epoch }: Ended) {
-        tracing::info!(source = %self.hub.step, %split, %epoch, "split ended");
-        self.lineage.ended(&split, epoch);
-        let worker = self.dealt.remove(&split);
-        if let Some(load) = worker.and_then(|worker| self.load.get_mut(worker)) {
-            *load = load.saturating_sub(1);
-        }
-        let children = lock(&self.hub.announced).remove(&split).unwrap_or_default();
-        // Stored with the end, where nobody knew them before.
-        self.lineage.discovered(&children);
-        self.unretired.insert(split);
-    }
-
-    /// Waits for the next look: the interval, or until a split ends, since its children should follow at once. Gives
-    /// whether it was the interval.
-    async fn wait(&mut self) -> bool {
-        let Ok(ended) = tokio::time::timeout(self.enumerator.interval(), self.ended.recv()).await else { return true };
-        if let Some(ended) = ended {
-            self.note_end(ended);
-        }
-        while let Ok(ended) = self.ended.try_recv() {
-            self.note_end(ended);
-        }
-        false
-    }
-
-    /// With a complete listing nothing more can be found: no look is needed until the last split has ended.
-    async fn drain_complete(&mut self) -> Result<()> {
-        while !self.lineage.all_ended() {
-            let Some(ended) = self.ended.recv().await else { return Ok(()) };
-            self.note_end(ended);
-            self.adopt(None)?;
-            self.retire();
-            self.hub.wake_event_time();
-        }
-        Ok(())
-    }
-}
-
-/// The index of the least load; the first of equals.
-fn least(load: &[usize]) -> usize {
-    load.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(worker, _)| worker)
-}
-
-#[cfg(test)]
-#[path = "hub_tests.rs"]
-mod tests;

@@ -13,6 +13,7 @@
 mod commit;
 pub(crate) mod context;
 pub(crate) mod control;
+mod dealer;
 mod decode;
 mod dedupe;
 pub(crate) mod epoch_clock;

@@ -1,7 +1,7 @@
 //! A split that a worker reads: its reader, how far it is, and whether it has fallen silent.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use timely::scheduling::SyncActivator;
 use super::hub::OpenedSplit;
 use crate::error::Result;
 use crate::event_time::Silence;
-use crate::metrics::BehindMetric;
+use crate::metrics::{BehindMetric, SplitMetrics};
 use crate::source::{RawBatch, Reader, Split, SplitRecord, SplitStatus};
 use crate::vocabulary::{Epoch, SplitId, StepName};
 
@@ -52,6 +52,9 @@ pub(super) struct OpenSplit {
     begun: bool,
     waker: Arc<SplitWaker>,
     behind: BehindMetric,
+    metrics: SplitMetrics,
+    /// Bytes read, for who compares the workers' loads.
+    read: Arc<AtomicU64>,
     /// Whether the last poll gave nothing.
     pending: bool,
     /// For how long there has been nothing to read, by the reader's own word.
@@ -61,9 +64,11 @@ pub(super) struct OpenSplit {
 impl OpenSplit {
     /// Takes a split over. `operator` is activated when there is something to read.
     pub(super) fn new(step: &StepName, opened: OpenedSplit, operator: SyncActivator) -> Self {
-        let OpenedSplit { split, record, reader, after } = opened;
+        let OpenedSplit { split, record, reader, after, read } = opened;
         Self {
             behind: BehindMetric::of(step, &split),
+            metrics: SplitMetrics::register(step, &split),
+            read,
             id: Arc::new(split),
             record,
             reader: Some(reader),
@@ -94,6 +99,8 @@ impl OpenSplit {
             Poll::Ready(Err(error)) => return Err(error),
             Poll::Ready(Ok(Some(batch))) => {
                 self.record.position = batch.after().clone();
+                self.read.fetch_add(batch.bytes() as u64, Ordering::Relaxed);
+                self.metrics.read(batch.len(), batch.bytes());
                 self.waker.ready.store(true, Ordering::SeqCst);
                 Polled::Batch(batch)
             }

@@ -189,6 +189,7 @@ impl SourceOperator {
                     let _ = stored_in.send(self.epoch);
                 }
                 HubMessage::Open(opened) => self.open(opened),
+                HubMessage::Release(split) => self.release(&split),
                 HubMessage::Forget(splits) => self.forgetting.extend(splits),
                 HubMessage::NoMore => self.no_more = true,
             }
@@ -215,6 +216,16 @@ impl SourceOperator {
 
     fn open(&mut self, opened: OpenedSplit) {
         self.splits.push(OpenSplit::new(&self.step, opened, self.sync.clone()));
+    }
+
+    /// Stops reading a split, for another worker to go on with it. One that has ended meanwhile needs nobody any more.
+    fn release(&mut self, split: &SplitId) {
+        let found = self.splits.iter_mut().find(|open| *open.id == *split && open.reader.is_some());
+        if let Some(open) = found {
+            open.reader = None;
+            let (split, record) = (Arc::clone(&open.id), open.record.clone());
+            self.emit(SplitMessage::Released { split, record });
+        }
     }
 
     /// Reads from the splits in turn until the activation's share is used up or none has anything.
@@ -280,6 +291,10 @@ impl SourceOperator {
             SplitMessage::Records { batch, .. } => (batch.len(), batch.bytes()),
             SplitMessage::Ended { split } if !self.hub.timed() => {
                 self.hub.report_ended(split, self.epoch);
+                (0, 0)
+            }
+            SplitMessage::Released { split, record } if !self.hub.timed() => {
+                self.hub.report_released(split, record.clone(), self.epoch);
                 (0, 0)
             }
             _ => (0, 0),

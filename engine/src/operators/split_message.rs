@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::source::SplitRecord;
 use crate::vocabulary::SplitId;
 
 /// A message from one split of a source. `B` is a batch of records: raw, decoded, mapped.
@@ -13,6 +14,8 @@ pub(crate) enum SplitMessage<B> {
     Idle { split: Arc<SplitId> },
     /// All records of the split are in.
     Ended { split: Arc<SplitId> },
+    /// Another worker reads the split from here on, in a later epoch.
+    Released { split: Arc<SplitId>, record: SplitRecord },
     /// The split ended in an earlier epoch, and nothing is to be kept of it.
     Forgotten { split: SplitId },
 }
@@ -27,6 +30,7 @@ impl<B> SplitMessage<B> {
             }
             Self::Idle { split } => SplitMessage::Idle { split },
             Self::Ended { split } => SplitMessage::Ended { split },
+            Self::Released { split, record } => SplitMessage::Released { split, record },
             Self::Forgotten { split } => SplitMessage::Forgotten { split },
         }
     }

@@ -73,6 +73,10 @@ pub struct JobArgs {
     #[arg(long, env = "SHARDFLOW_RESTART", value_name = "POLICY")]
     pub restart: Option<Restart>,
 
+    /// How often the splits' loads are compared and splits moved between workers, 10ms to 1 day [default: 60s]
+    #[arg(long, env = "SHARDFLOW_REBALANCE", value_name = "DURATION", value_parser = parse_duration)]
+    pub rebalance: Option<Duration>,
+
     /// How long a stop may take to commit the last epoch, 1s to 1h [default: 25s]
     #[arg(long, env = "SHARDFLOW_STOP_TIMEOUT", value_name = "DURATION", value_parser = parse_duration)]
     pub stop_timeout: Option<Duration>,
@@ -151,6 +155,7 @@ mod tests {
             "--key-groups=8",
             "--metrics=127.0.0.1:0",
             "--restart=on-failure:2,1s",
+            "--rebalance=5s",
             "--stop-timeout=3s",
             "--allow-dropped-state",
             "--allow-changed-source",
@@ -166,6 +171,7 @@ mod tests {
             key_groups: 8,
             metrics: "127.0.0.1:0".parse().ok(),
             restart: Restart::OnFailure { max: 2, backoff: seconds(1) },
+            rebalance: seconds(5),
             stop_timeout: seconds(3),
             allow_dropped_state: true,
             allow_changed_source: true,

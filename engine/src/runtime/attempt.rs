@@ -166,6 +166,7 @@ impl Attempt<'_> {
             max_open_epochs: self.config.max_open_epochs as u64,
             in_flight_bytes: self.config.in_flight_bytes,
             state_memory: self.config.state_memory.unwrap_or_else(memory::for_state),
+            rebalance: self.config.rebalance,
         }
     }
 

@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::KeyGroups;
 
 const EPOCH: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(600);
+const REBALANCE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(86_400);
 const STOP_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 const OPEN_EPOCHS: RangeInclusive<usize> = 2..=1000;
@@ -139,6 +140,9 @@ pub struct JobConfig {
     pub metrics: Option<SocketAddr>,
     /// What happens after a failure. Default [`Restart::Never`].
     pub restart: Restart,
+    /// How often the splits' loads are compared, and splits moved to workers that have less to do; 10 ms to 1 day. Default
+    /// 60 s: a move interrupts a split's reading for a moment, and a load is worth following only if it lasts.
+    pub rebalance: Duration,
     /// How long a stop (SIGINT, SIGTERM) may take to commit the last epoch and to close the sinks, 1 s to 1 h; then the program exits with an error
     /// and the last committed epoch stands. Default 25 s: just under the 30 s after which Kubernetes kills.
     pub stop_timeout: Duration,
@@ -166,6 +170,7 @@ impl JobConfig {
             key_groups: 256,
             metrics: None,
             restart: Restart::Never,
+            rebalance: Duration::from_secs(60),
             stop_timeout: Duration::from_secs(25),
             allow_dropped_state: false,
             allow_changed_source: false,
@@ -191,6 +196,7 @@ impl JobConfig {
         self.state_memory = args.state_memory.or(self.state_memory);
         set(&mut self.key_groups, &args.key_groups);
         set(&mut self.restart, &args.restart);
+        set(&mut self.rebalance, &args.rebalance);
         set(&mut self.stop_timeout, &args.stop_timeout);
         set(&mut self.allow_dropped_state, &args.allow_dropped_state);
         set(&mut self.allow_changed_source, &args.allow_changed_source);
@@ -221,6 +227,7 @@ impl JobConfig {
             ));
         }
         within("--epoch", self.epoch, &EPOCH, |&value| show(value))?;
+        within("--rebalance", self.rebalance, &REBALANCE, |&value| show(value))?;
         within("--stop-timeout", self.stop_timeout, &STOP_TIMEOUT, |&value| show(value))?;
         within("--max-open-epochs", self.max_open_epochs, &OPEN_EPOCHS, ToString::to_string)?;
         within("--in-flight-bytes", self.in_flight_bytes, &IN_FLIGHT_BYTES, ToString::to_string)?;

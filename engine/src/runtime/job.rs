@@ -69,6 +69,12 @@ impl Job {
         self
     }
 
+    /// How often splits may move to workers that have less to do. See [`JobConfig::rebalance`].
+    pub fn rebalance(mut self, interval: Duration) -> Self {
+        self.config.rebalance = interval;
+        self
+    }
+
     /// What to do after a failure that may pass. See [`JobConfig::restart`].
     pub fn restart(mut self, restart: Restart) -> Self {
         self.config.restart = restart;

@@ -12,6 +12,7 @@
 //! # Rewinds
 //! Reading the same split from the same position must give the same records in the same order; batch borders may differ.
 
+pub mod assignment;
 mod batch;
 pub mod lineage;
 

@@ -8,4 +8,5 @@ mod first_start;
 mod forgotten;
 mod identity;
 mod idle;
+mod moves;
 mod scripted;

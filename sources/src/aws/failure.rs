@@ -75,11 +75,18 @@ impl Failure {
 }
 
 impl Failure {
-    /// An error that came in the place of an event of a stream.
-    pub(crate) fn of_event(code: Option<&str>, message: Option<&str>) -> Self {
-        let code = code.filter(|code| !code.is_empty());
-        let remedy = remedy(code, 500, message.unwrap_or_default());
-        let code = code.unwrap_or("an unknown error");
+    /// What a code means that comes without an HTTP answer of its own, as that of one record of a batch does.
+    pub(crate) fn of_code(code: &str, message: &str) -> Self {
+        Self { remedy: remedy(Some(code), 400, message), text: format!("{code}: {}", message.trim()) }
+    }
+
+    /// An error that came in the place of an event of a stream. One of an unknown code is a fault of the service: what it
+    /// refuses for good it has refused before.
+    pub(crate) fn of_event(code: &str, message: Option<&str>) -> Self {
+        let remedy = match code {
+            _ if code.starts_with("KMS") && code != "KMSThrottlingException" => Remedy::None,
+            _ => remedy(Some(code), 500, message.unwrap_or_default()),
+        };
         let text = message.map_or_else(|| code.to_owned(), |message| format!("{code}: {}", message.trim()));
         Self { remedy, text }
     }
@@ -186,6 +193,16 @@ mod tests {
         let wrong = "The request signature we calculated does not match the signature you provided.";
         assert_eq!(remedy(Some("InvalidSignatureException"), 400, wrong), Remedy::None);
         assert!(retried.is_final_at_start() && !Remedy::Retry(Failed::Transient).is_final_at_start());
+    }
+
+    #[test]
+    fn errors_in_the_place_of_an_event_mean_what_they_mean_in_an_answer() {
+        let of = |code| Failure::of_event(code, None).remedy;
+        assert_eq!(of("ResourceNotFoundException"), Remedy::Missing);
+        assert_eq!(of("ResourceInUseException"), Remedy::Retry(Failed::Transient));
+        assert_eq!(of("KMSThrottlingException"), Remedy::Retry(Failed::Throttled));
+        assert_eq!(of("KMSDisabledException"), Remedy::None);
+        assert_eq!(of("SomethingNew"), Remedy::Retry(Failed::Transient));
     }
 
     #[test]

@@ -73,15 +73,17 @@ impl Batches {
 
     fn open(&mut self, record: Record) -> Vec<Piece> {
         let arrived = record.arrived.map(|millis| EventTime::from_millis(u64::try_from(millis).unwrap_or(0)));
+        let done = self.done.take().filter(|done| done.number == record.sequence);
         match kpl::open(&record.data) {
             Ok(aggregate) => {
                 self.opened.aggregates += 1;
-                let done = self.done.take().filter(|done| done.number == record.sequence);
                 let skipped = done.map_or(0, |done| done.sub.map_or(u64::MAX, |sub| sub.saturating_add(1)));
                 let pieces = (0u64..).zip(aggregate.records).filter(|(sub, _)| *sub >= skipped);
                 let piece = |(sub, user)| Piece::of_user(&record.sequence, sub, user, arrived);
                 pieces.map(piece).collect()
             }
+            // Read before, by a program that writes a sub-sequence number of 0 behind every plain record.
+            Err(_) if done.is_some() => Vec::new(),
             Err(not) => {
                 self.opened.malformed += u64::from(not != NotAggregate::Plain);
                 let partition_key = record.partition_key;
@@ -190,6 +192,14 @@ mod tests {
         let (batch, _) = batches.next().unwrap();
         assert_eq!(batch.record(0), broken);
         assert_eq!(batches.opened(), Opened { aggregates: 0, malformed: 1 });
+    }
+
+    #[test]
+    fn a_plain_record_that_was_read_under_a_sub_sequence_number_is_not_read_again() {
+        let at = ShardPosition::After(Sequence { number: "1".to_owned(), sub: Some(0) });
+        let seen: Vec<_> =
+            Batches::new(vec![record(1, 3), record(2, 3)], &at).map(|(batch, _)| positions(&batch)).collect();
+        assert_eq!(seen, [["2"]]);
     }
 
     /// Stream records: plain ones, and aggregates of so many user records.

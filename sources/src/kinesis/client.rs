@@ -272,6 +272,23 @@ impl ShardApi for Client {
     }
 }
 
+/// The code of an error that came as an event: the SDK keeps none beside the variant.
+fn code(error: &SubscribeToShardEventStreamError) -> &str {
+    use SubscribeToShardEventStreamError as Event;
+    match error {
+        Event::ResourceNotFoundException(_) => "ResourceNotFoundException",
+        Event::ResourceInUseException(_) => "ResourceInUseException",
+        Event::KmsDisabledException(_) => "KMSDisabledException",
+        Event::KmsInvalidStateException(_) => "KMSInvalidStateException",
+        Event::KmsAccessDeniedException(_) => "KMSAccessDeniedException",
+        Event::KmsNotFoundException(_) => "KMSNotFoundException",
+        Event::KmsOptInRequired(_) => "KMSOptInRequired",
+        Event::KmsThrottlingException(_) => "KMSThrottlingException",
+        Event::InternalFailureException(_) => "InternalFailureException",
+        other => other.code().unwrap_or("UnknownError"),
+    }
+}
+
 /// A subscription through the SDK.
 pub(crate) struct Subscription(EventReceiver<SubscribeToShardEventStream, SubscribeToShardEventStreamError>);
 
@@ -284,8 +301,7 @@ impl Events for Subscription {
                 // An event of a kind that this version does not know.
                 Ok(Some(_)) => continue,
                 Err(SdkError::ServiceError(service)) => {
-                    let (code, message) = (service.err().code(), service.err().message());
-                    return Err(Failure::of_event(code, message));
+                    return Err(Failure::of_event(code(service.err()), service.err().message()));
                 }
                 // A connection that broke, a frame that cannot be read: what came before it counts.
                 Err(error) => return Err(Failure::of_network(&error)),

@@ -38,35 +38,19 @@ pub(super) struct Connected {
 /// [`ErrorKind::Config`](shardflow::ErrorKind::Config): a bad name, region or endpoint, no credentials, or the service
 /// refuses (no such stream, no permission). [`ErrorKind::Source`](shardflow::ErrorKind::Source): it could not be reached.
 pub(super) async fn connect(settings: &Kinesis, metrics: &SourceMetrics) -> Result<Connected> {
-    let stream = StreamName::parse(&settings.stream).ok_or_else(|| {
-        let given = &settings.stream;
-        Error::config(format!("could not read stream \"{given}\": that is neither a stream's name nor its ARN"))
-    })?;
-    if let Some(endpoint) = settings.endpoint.as_deref().filter(|endpoint| !is_url(endpoint)) {
-        return Err(Error::config(format!(
-            "could not use the endpoint \"{endpoint}\": it must begin with http:// or https:// and name a host"
-        )));
-    }
     let bounds = Bounds::new(settings);
-    let config = bounds.within("finding the AWS configuration", sdk_config(settings, &stream)).await?;
-    let region = config.region().map(ToString::to_string).ok_or_else(|| bounds.refused("no AWS region is set"))?;
-    bounds.within("getting AWS credentials", credentials(&config)).await?.map_err(|text| bounds.refused(&text))?;
-    let sdk = aws_sdk_kinesis::Client::from_conf(
-        aws_sdk_kinesis::config::Builder::from(&config)
-            // Retries are ours: the SDK's would hide throttling from the pacing and end too soon.
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(
-                TimeoutConfig::builder().connect_timeout(TCP_TIMEOUT).operation_attempt_timeout(CALL_TIMEOUT).build(),
-            )
-            .build(),
-    );
-    let place = config.endpoint_url().map_or_else(|| format!("region {region}"), ToOwned::to_owned);
-    let client = Client { sdk, description: format!("stream \"{}\" at {place}", stream.name), stream };
-    let summary = bounds.repeat(&client.description, metrics, || client.summary()).await?;
+    let (client, summary) = bounds.reach(metrics).await?;
     let way = bounds.way(&client, &summary, metrics).await?;
     Ok(Connected { client, summary, way })
 }
 
+/// A client for the stream, after its first successful call.
+///
+/// # Errors
+/// As of [`connect`].
+pub(crate) async fn reach(settings: &Kinesis, metrics: &SourceMetrics) -> Result<Client> {
+    Bounds::new(settings).reach(metrics).await.map(|(client, _)| client)
+}
 /// Something after the scheme, and no blanks: what more is wrong with it, the first call tells.
 fn is_url(endpoint: &str) -> bool {
     let host = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
@@ -133,6 +117,39 @@ impl<'a> Bounds<'a> {
             let time = self.settings.connect_timeout;
             Error::source(format!("could not open {}: {what} took longer than {time:?}", self.subject()))
         })
+    }
+
+    /// A client, and what the stream is.
+    async fn reach(&self, metrics: &SourceMetrics) -> Result<(Client, Summary)> {
+        let settings = self.settings;
+        let stream = StreamName::parse(&settings.stream).ok_or_else(|| {
+            let given = &settings.stream;
+            Error::config(format!("could not read stream \"{given}\": that is neither a stream's name nor its ARN"))
+        })?;
+        if let Some(endpoint) = settings.endpoint.as_deref().filter(|endpoint| !is_url(endpoint)) {
+            return Err(Error::config(format!(
+                "could not use the endpoint \"{endpoint}\": it must begin with http:// or https:// and name a host"
+            )));
+        }
+        let config = self.within("finding the AWS configuration", sdk_config(settings, &stream)).await?;
+        let region = config.region().map(ToString::to_string).ok_or_else(|| self.refused("no AWS region is set"))?;
+        self.within("getting AWS credentials", credentials(&config)).await?.map_err(|text| self.refused(&text))?;
+        let sdk = aws_sdk_kinesis::Client::from_conf(
+            aws_sdk_kinesis::config::Builder::from(&config)
+                // Retries are ours: the SDK's would hide throttling from the pacing and end too soon.
+                .retry_config(RetryConfig::disabled())
+                .timeout_config(
+                    TimeoutConfig::builder()
+                        .connect_timeout(TCP_TIMEOUT)
+                        .operation_attempt_timeout(CALL_TIMEOUT)
+                        .build(),
+                )
+                .build(),
+        );
+        let place = config.endpoint_url().map_or_else(|| format!("region {region}"), ToOwned::to_owned);
+        let client = Client { sdk, description: format!("stream \"{}\" at {place}", stream.name), stream };
+        let summary = self.repeat(&client.description, metrics, || client.summary()).await?;
+        Ok((client, summary))
     }
 
     /// How the shards are read. Registers the consumer, or finds it.

@@ -46,7 +46,7 @@ impl<A: ShardApi, C: Clock> ShardTask<A, C> {
         let mut after = None;
         loop {
             let from = after.clone().map_or_else(|| self.intake.read_from(), ReadFrom::After);
-            let failure = match self.api.subscribe(consumer, &self.shard, &from).await {
+            let failure = match self.subscribe(consumer, &from).await {
                 Ok(mut events) => {
                     self.shard_metrics.subscribed();
                     match self.listen(&mut events, &mut after, &mut retries).await? {
@@ -67,6 +67,15 @@ impl<A: ShardApi, C: Clock> ShardTask<A, C> {
                 Remedy::NewIterator => after = None,
                 Remedy::Missing | Remedy::None => return self.refused(&from, failure, or_poll).await,
             }
+        }
+    }
+
+    /// A subscription, or what the service says instead. The SDK waits for the first event, and knows no limit for it.
+    async fn subscribe(&self, consumer: &str, from: &ReadFrom) -> Result<A::Events, Failure> {
+        tokio::select! {
+            biased;
+            events = self.api.subscribe(consumer, &self.shard, from) => events,
+            () = self.clock.sleep(SILENCE) => Err(silent()),
         }
     }
 
@@ -111,10 +120,7 @@ impl<A: ShardApi, C: Clock> ShardTask<A, C> {
         match event {
             Some(event) => event,
             None if left <= SILENCE => Ok(None),
-            None => Err(Failure {
-                remedy: Remedy::Retry(Failed::Transient),
-                text: format!("the subscription said nothing for {SILENCE:?}"),
-            }),
+            None => Err(silent()),
         }
     }
 
@@ -133,4 +139,8 @@ impl<A: ShardApi, C: Clock> ShardTask<A, C> {
         tracing::warn!(shard, stream, %failure, "subscriptions are refused: the shard is polled from here on");
         Ok(Left::Refused)
     }
+}
+
+fn silent() -> Failure {
+    Failure { remedy: Remedy::Retry(Failed::Transient), text: format!("the subscription said nothing for {SILENCE:?}") }
 }

@@ -39,17 +39,19 @@
 
 mod batches;
 mod budget;
-mod client;
-mod connect;
+pub(crate) mod client;
+#[cfg(any(feature = "kcl", feature = "zookeeper"))]
+mod committed;
+pub(crate) mod connect;
 mod consumer;
 mod enumerator;
 mod fanout;
 mod intake;
 mod lineage;
 pub mod metrics;
-mod pacing;
+pub(crate) mod pacing;
 mod polling;
-mod position;
+pub(crate) mod position;
 mod reader;
 #[cfg(test)]
 mod said;

@@ -1,0 +1,121 @@
+//! One PutRecords call, and what its answer means for each of its records.
+
+use std::error::Error as StdError;
+use std::io;
+
+use aws_sdk_kinesis::config::http::HttpResponse;
+use aws_sdk_kinesis::error::SdkError;
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
+
+use super::queue::Waiting;
+use crate::aws::backoff::Failed;
+use crate::aws::failure::{Failure, Remedy};
+use crate::stream::Stream;
+
+/// The answer about a call's records.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// One fate a record, in order: it was taken, or it was not.
+    Each(Vec<Result<(), Failure>>),
+    /// None was taken, as far as is known.
+    None {
+        failure: Failure,
+        /// The call may have been carried out nevertheless: its answer was lost.
+        may_be_there: bool,
+    },
+}
+
+/// Sends records.
+pub(super) async fn send(stream: &Stream, batch: &[Waiting]) -> Answer {
+    let mut entries = Vec::with_capacity(batch.len());
+    for Waiting { record, .. } in batch {
+        let entry = PutRecordsRequestEntry::builder().partition_key(record.partition_key());
+        let entry = entry.set_explicit_hash_key(record.explicit_hash_key().map(ToOwned::to_owned));
+        match entry.data(Blob::new(record.data())).build() {
+            Ok(entry) => entries.push(entry),
+            Err(error) => {
+                let failure = Failure { remedy: Remedy::None, text: error.to_string() };
+                return Answer::None { failure, may_be_there: false };
+            }
+        }
+    }
+    let call = stream.sdk().put_records().stream_name(stream.name()).set_stream_arn(stream.given_arn());
+    match call.set_records(Some(entries)).send().await {
+        Ok(answer) if answer.records().len() == batch.len() => {
+            Answer::Each(answer.records().iter().map(fate).collect())
+        }
+        // Nobody can tell which of the records the answer is about.
+        Ok(answer) => Answer::None {
+            failure: Failure {
+                remedy: Remedy::Retry(Failed::Transient),
+                text: format!("the answer is about {} records and not {}", answer.records().len(), batch.len()),
+            },
+            may_be_there: true,
+        },
+        Err(error) => Answer::None { may_be_there: may_have_happened(&error), failure: Failure::of(&error) },
+    }
+}
+
+fn fate(entry: &PutRecordsResultEntry) -> Result<(), Failure> {
+    match entry.error_code() {
+        None => Ok(()),
+        Some(code) => Err(Failure::of_code(code, entry.error_message().unwrap_or_default())),
+    }
+}
+
+/// Whether a failed call may have been carried out. Known not to have been: what was never sent, and what the service itself
+/// refused. A fault of the service may have come after the work.
+fn may_have_happened<E>(error: &SdkError<E, HttpResponse>) -> bool
+where
+    E: StdError + 'static,
+{
+    match error {
+        SdkError::ConstructionFailure(_) => false,
+        SdkError::ServiceError(refused) => refused.raw().status().as_u16() >= 500,
+        SdkError::ResponseError(answer) => !(400..500).contains(&answer.raw().status().as_u16()),
+        _ => !was_never_sent(error),
+    }
+}
+
+/// Nobody listened: there was no connection to send it over.
+fn was_never_sent(error: &(dyn StdError + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        // What an I/O error wraps is not its source: it stands for it.
+        let wrapped = io.and_then(io::Error::get_ref).map(|wrapped| wrapped as &(dyn StdError + 'static));
+        cause = wrapped.or_else(|| error.source());
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fate_of(code: Option<&str>) -> Result<(), Remedy> {
+        let entry = PutRecordsResultEntry::builder().set_error_code(code.map(ToOwned::to_owned)).build();
+        fate(&entry).map_err(|failure| failure.remedy)
+    }
+
+    #[test]
+    fn each_record_has_its_fate() {
+        assert_eq!(fate_of(None), Ok(()));
+        let throttled = Err(Remedy::Retry(Failed::Throttled));
+        assert_eq!(fate_of(Some("ProvisionedThroughputExceededException")), throttled);
+        assert_eq!(fate_of(Some("InternalFailure")), Err(Remedy::Retry(Failed::Transient)));
+        assert_eq!(fate_of(Some("KMSAccessDeniedException")), Err(Remedy::None));
+    }
+
+    #[test]
+    fn a_refused_connection_is_known_to_have_carried_nothing() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert!(was_never_sent(&refused));
+        assert!(was_never_sent(&io::Error::other(refused)));
+        assert!(!was_never_sent(&io::Error::from(io::ErrorKind::ConnectionReset)));
+    }
+}

@@ -1,0 +1,13 @@
+//! The Kinesis source against stand-ins by other people, and through a proxy that breaks what passes; and that proxy itself.
+#![cfg(feature = "kinesis")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod exactly;
+mod fan_out_faults;
+mod fault_proxy;
+mod job;
+mod reshards;
+mod servers;
