@@ -1,7 +1,7 @@
-//! Opens records that the Kinesis Producer Library aggregated: many user records in one stream record.
+//! Records that the Kinesis Producer Library aggregates: many user records in one stream record.
 //!
 //! What enters: a stream record's data. What leaves: the user records in it, in their order, or word that it is an
-//! ordinary record. Pure. The format is the KPL's own (its `aggregation-format.md`): four magic bytes, a protobuf message,
+//! ordinary record; and the other way round. Pure. [`Kinesis`](crate::Kinesis) opens aggregates by itself. The format is the KPL's own (its `aggregation-format.md`): four magic bytes, a protobuf message,
 //! and the MD5 of that message.
 //!
 //! Whatever is not exactly that is an ordinary record, and is delivered as one: a producer may write any bytes. Where the
@@ -10,21 +10,21 @@
 //! Sub-records are never dropped for lying outside of the hash range of the shard they are read from. After a reshard an
 //! aggregate may hold such, and nobody else would deliver them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use md5::{Digest, Md5};
 use prost::Message;
 
 /// What an aggregate begins with.
-pub(crate) const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
+pub const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
 
 /// Bytes of the MD5 at its end.
 const DIGEST: usize = 16;
 
 /// The protobuf message, field by field as the KPL numbers them.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct AggregatedRecord {
+struct AggregatedRecord {
     #[prost(string, repeated, tag = "1")]
     pub(crate) partition_key_table: Vec<String>,
     #[prost(string, repeated, tag = "2")]
@@ -36,7 +36,7 @@ pub(crate) struct AggregatedRecord {
 /// One user record of the message. `partition_key_index` and `data` are required there; optional here, so that a message
 /// without them is found out.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct WireRecord {
+struct WireRecord {
     #[prost(uint64, optional, tag = "1")]
     pub(crate) partition_key_index: Option<u64>,
     #[prost(uint64, optional, tag = "2")]
@@ -49,33 +49,36 @@ pub(crate) struct WireRecord {
 
 /// A label of a user record.
 #[derive(Clone, PartialEq, Eq, Message)]
-pub(crate) struct Tag {
+struct Tag {
     #[prost(string, optional, tag = "1")]
     pub(crate) key: Option<String>,
     #[prost(string, optional, tag = "2")]
     pub(crate) value: Option<String>,
 }
 
-/// What one stream record held. Its place in `records` is a user record's sub-sequence number.
+/// What one stream record held.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Aggregate {
-    pub(crate) records: Vec<UserRecord>,
+pub struct Aggregate {
+    /// The user records. A record's place, from 0, is its sub-sequence number.
+    pub records: Vec<UserRecord>,
 }
 
 /// A record as its producer put it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct UserRecord {
-    pub(crate) partition_key: String,
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UserRecord {
+    /// The key that it is spread by.
+    pub partition_key: String,
     /// A decimal number, where the producer chose one instead of the partition key's hash.
-    pub(crate) explicit_hash_key: Option<String>,
-    pub(crate) data: Vec<u8>,
+    pub explicit_hash_key: Option<String>,
+    /// What it says.
+    pub data: Vec<u8>,
     /// Labels, by key. The KPL writes none.
-    pub(crate) tags: BTreeMap<String, Option<String>>,
+    pub tags: BTreeMap<String, Option<String>>,
 }
 
 /// Why a record is to be taken as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum NotAggregate {
+pub enum NotAggregate {
     /// It does not begin as an aggregate does.
     Plain,
     /// It begins as one, and is none.
@@ -84,7 +87,7 @@ pub(crate) enum NotAggregate {
 
 /// What is wrong with a record that begins as an aggregate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Malformed {
+pub enum Malformed {
     /// Shorter than the magic bytes and the digest.
     Short,
     /// The digest is of something else.
@@ -113,7 +116,7 @@ impl fmt::Display for Malformed {
 ///
 /// # Errors
 /// Why it is none.
-pub(crate) fn open(data: &[u8]) -> Result<Aggregate, NotAggregate> {
+pub fn open(data: &[u8]) -> Result<Aggregate, NotAggregate> {
     let Some(rest) = data.strip_prefix(&MAGIC) else { return Err(NotAggregate::Plain) };
     read(rest).map_err(NotAggregate::Malformed)
 }
@@ -147,24 +150,35 @@ fn read(rest: &[u8]) -> Result<Aggregate, Malformed> {
 }
 
 /// Writes user records as one aggregate, as the KPL does.
-#[cfg(test)]
-pub(crate) fn aggregate(records: &[UserRecord]) -> Vec<u8> {
-    fn index(table: &mut Vec<String>, key: &str) -> u64 {
-        let found = table.iter().position(|known| known == key);
-        found.unwrap_or_else(|| {
+///
+/// The stream record that carries it needs a partition key, or an explicit hash key, of the shard that they belong to.
+///
+/// # Examples
+/// ```
+/// use shardflow_sources::kpl::{UserRecord, aggregate, open};
+///
+/// let record = UserRecord { partition_key: "acme".to_owned(), data: b"7".to_vec(), ..UserRecord::default() };
+/// let data = aggregate(&[record.clone()]);
+/// assert_eq!(open(&data).unwrap().records, [record]);
+/// ```
+#[must_use]
+pub fn aggregate(records: &[UserRecord]) -> Vec<u8> {
+    fn index<'a>(known: &mut HashMap<&'a str, u64>, table: &mut Vec<String>, key: &'a str) -> u64 {
+        *known.entry(key).or_insert_with(|| {
             table.push(key.to_owned());
-            table.len() - 1
-        }) as u64
+            table.len() as u64 - 1
+        })
     }
+    let (mut keys, mut hashes) = (HashMap::new(), HashMap::new());
     let mut message = AggregatedRecord::default();
     for record in records {
         let tag = |(key, value): (&String, &Option<String>)| Tag { key: Some(key.clone()), value: value.clone() };
         let wire = WireRecord {
-            partition_key_index: Some(index(&mut message.partition_key_table, &record.partition_key)),
+            partition_key_index: Some(index(&mut keys, &mut message.partition_key_table, &record.partition_key)),
             explicit_hash_key_index: record
                 .explicit_hash_key
                 .as_ref()
-                .map(|key| index(&mut message.explicit_hash_key_table, key)),
+                .map(|key| index(&mut hashes, &mut message.explicit_hash_key_table, key)),
             data: Some(record.data.clone()),
             tags: record.tags.iter().map(tag).collect(),
         };
@@ -173,7 +187,6 @@ pub(crate) fn aggregate(records: &[UserRecord]) -> Vec<u8> {
     seal(&message)
 }
 
-#[cfg(test)]
 fn seal(message: &AggregatedRecord) -> Vec<u8> {
     let bytes = message.encode_to_vec();
     let digest = Md5::digest(&bytes);

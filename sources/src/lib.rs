@@ -7,12 +7,16 @@
 #[cfg(feature = "kinesis")]
 mod aws;
 pub mod files;
+#[cfg(feature = "kcl")]
+pub mod kcl;
 #[cfg(feature = "kinesis")]
 pub mod kinesis;
 #[cfg(feature = "kinesis")]
-mod kpl;
+pub mod kpl;
 #[cfg(feature = "kinesis")]
 pub mod stream;
+#[cfg(feature = "zookeeper")]
+pub mod zookeeper;
 
 pub use files::Files;
 #[cfg(feature = "kinesis")]

@@ -157,6 +157,10 @@ impl CommitThread {
     /// Commits every epoch before `open`; all of them where nothing is open any more.
     fn commit_before(&mut self, open: Option<Epoch>) -> Result<()> {
         let started = self.context.now();
+        // Also where there is nothing to commit: a job that has lost its place is to stop, and not to wait for a record.
+        for (step, follower) in &mut self.followers {
+            naming_panics(step.as_str(), || follower.may_commit())?;
+        }
         let later = open.map_or_else(BTreeMap::new, |open| self.pending.split_off(&open));
         let closed = std::mem::replace(&mut self.pending, later);
         let greatest = closed.keys().next_back().copied().unwrap_or_default().max(self.context.clock.committed());
@@ -194,9 +198,6 @@ impl CommitThread {
     }
 
     fn make_durable_and_visible(&mut self, through: Epoch, parts: &mut Parts) -> Result<()> {
-        for (step, follower) in &mut self.followers {
-            naming_panics(step.as_str(), || follower.may_commit())?;
-        }
         fail_point!("commit::before-flush");
         for (step, flush) in parts.flushes.drain(..) {
             naming_panics(step.as_str(), flush)?;

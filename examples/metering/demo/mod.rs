@@ -1,8 +1,9 @@
 //! `metering demo`: the job on an embedded Kinesis, resharded, killed and audited.
 //!
-//! A producer puts records with copies, disorder, late and bad ones into a stream of four shards. The job runs as a child
-//! process. A fifth into the time one shard is split, halfway the job gets SIGKILL and starts again with another number
-//! of workers, and then two other shards are merged. At the end markers close every window, the job gets SIGTERM, and
+//! A producer puts records with copies, disorder, late and bad ones into a stream of four shards, half of them aggregated as
+//! the Kinesis Producer Library does. The job runs as a child process and reads by enhanced fan-out. A fifth into the time
+//! every shard is split, halfway the job gets SIGKILL and starts again with another number of workers, and then all shards
+//! are merged in pairs. At the end markers close every window, the job gets SIGTERM, and
 //! the producer's ledger is compared with the committed files.
 //!
 //! Every wait is bounded, and the job never outlives the demo unless the demo itself is killed.
@@ -137,7 +138,8 @@ async fn drive(args: &DemoArgs, dir: &Path) -> Result<()> {
     let ledger = SharedLedger::new();
     let workload = Workload::new(workload(args))?;
     let mut demo = Demo::start(args, dir, server.endpoint(), stream.clone(), ledger.clone())?;
-    let producer = tokio::spawn(Producer::new(stream, workload, ledger, args.seed).run(args.rate));
+    let producer = Producer::new(stream, workload, ledger, args.seed).aggregating().await?;
+    let producer = tokio::spawn(producer.run(args.rate));
     demo.produce(producer).await?;
     let settled = demo.settle().await?;
     demo.finish(settled).await
@@ -194,7 +196,10 @@ impl Demo {
             shards: SHARDS as usize,
             view: View::new(args.seconds)?,
         };
-        demo.view.event(&format!("a stream of {SHARDS} shards at {endpoint}, {} records/s", args.rate));
+        demo.view.event(&format!(
+            "a stream of {SHARDS} shards at {endpoint}, {} records/s, half of them aggregated; read by fan-out",
+            args.rate
+        ));
         demo.start_job()?;
         Ok(demo)
     }
@@ -248,15 +253,19 @@ impl Demo {
         match step {
             Step::Split => {
                 let shards = self.stream.open_shards().await?;
-                let shard = shards.first().context("no shard to split")?;
-                self.stream.split(shard).await?;
-                self.view.event(&format!("{} is split", shard.id));
+                for shard in &shards {
+                    self.stream.split(shard).await?;
+                }
+                self.view.event(&format!("all {} shards are split", shards.len()));
             }
             Step::Merge => {
                 let shards = self.stream.open_shards().await?;
-                let [.., left, right] = shards.as_slice() else { bail!("no two shards to merge") };
-                self.stream.merge(left, right).await?;
-                self.view.event(&format!("{} and {} are merged", left.id, right.id));
+                for pair in shards.chunks(2) {
+                    if let [left, right] = pair {
+                        self.stream.merge(left, right).await?;
+                    }
+                }
+                self.view.event(&format!("all {} shards are merged in pairs", shards.len()));
             }
             Step::Crash => {
                 self.job.take().context("the job is not running")?.kill().await?;
@@ -342,6 +351,8 @@ fn job_arguments(endpoint: &str, out: &Path, state: &Path) -> Vec<String> {
         &format!("kinesis:{STREAM}"),
         "--endpoint",
         endpoint,
+        "--read",
+        "fan-out",
         "--out",
         &out.to_string_lossy(),
         "--state",

@@ -3,6 +3,7 @@
 //! One request at a time, so that the records of a shard arrive in order. What a request refuses is put again before
 //! anything newer; a request whose answer is lost is put again whole, as every producer does, and may put twice.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,9 +12,11 @@ use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use shardflow_sources::kpl::{UserRecord, aggregate};
+use shardflow_sources::stream::hash_of;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::embedded::Stream;
+use super::embedded::{OpenShard, Stream};
 use super::ledger::Ledger;
 use crate::metering::decode::now_millis;
 use crate::metering::workload::{Draft, Kind, Workload};
@@ -51,13 +54,41 @@ pub struct Producer {
     workload: Workload,
     ledger: SharedLedger,
     jitter: ChaCha8Rng,
+    packing: Packing,
+}
+
+/// How records are put.
+#[derive(Debug, Clone, Default)]
+enum Packing {
+    /// Each by itself.
+    #[default]
+    Single,
+    /// Every second batch aggregated, one stream record a shard, as the Kinesis Producer Library does: by the shards as they
+    /// were when the batches began, so that after a reshard aggregates hold records of several shards.
+    Aggregated { shards: Vec<OpenShard>, batches: u64 },
+}
+
+/// One stream record, and the drafts in it by their places in the batch.
+struct Packed {
+    key: String,
+    data: Vec<u8>,
+    drafts: Vec<usize>,
 }
 
 impl Producer {
     /// A producer of `workload`; `seed` decides its retries' jitter.
     #[must_use]
     pub fn new(stream: Stream, workload: Workload, ledger: SharedLedger, seed: u64) -> Self {
-        Self { stream, workload, ledger, jitter: ChaCha8Rng::seed_from_u64(seed) }
+        Self { stream, workload, ledger, jitter: ChaCha8Rng::seed_from_u64(seed), packing: Packing::Single }
+    }
+
+    /// The same, putting every second batch aggregated for the shards that the stream has now.
+    ///
+    /// # Errors
+    /// A call that is refused.
+    pub async fn aggregating(mut self) -> Result<Self> {
+        self.packing = Packing::Aggregated { shards: self.stream.open_shards().await?, batches: 0 };
+        Ok(self)
     }
 
     /// Puts everything, `rate` records a second. A slow stream delays it and loses nothing.
@@ -97,12 +128,13 @@ impl Producer {
     }
 
     /// Puts the records; gives back those that must be put again.
-    async fn try_put(&self, drafts: Vec<Draft>) -> Result<Vec<Draft>> {
+    async fn try_put(&mut self, drafts: Vec<Draft>) -> Result<Vec<Draft>> {
         let records: Vec<Vec<u8>> = drafts.iter().map(|draft| self.record(draft)).collect();
+        let packed = self.pack(&drafts, &records);
         let mut call = self.stream.client().put_records().stream_name(self.stream.name());
-        for (draft, record) in drafts.iter().zip(&records) {
-            let entry = PutRecordsRequestEntry::builder().partition_key(draft.account_name());
-            call = call.records(entry.data(Blob::new(record.clone())).build().context("could not build a record")?);
+        for Packed { key, data, .. } in &packed {
+            let entry = PutRecordsRequestEntry::builder().partition_key(key).data(Blob::new(data.clone()));
+            call = call.records(entry.build().context("could not build a record")?);
         }
         self.ledger.open().trying(&drafts);
         let answer = call.send().await;
@@ -120,23 +152,51 @@ impl Producer {
             }
         };
         let mut again = Vec::new();
-        for ((draft, record), result) in drafts.iter().zip(&records).zip(answer.records()) {
-            if result.error_code().is_some() {
-                ledger.refused(draft, record, false);
-                again.push(*draft);
-            } else {
-                ledger.acknowledged(draft, record);
+        for (packed, result) in packed.iter().zip(answer.records()) {
+            for (draft, record) in packed.drafts.iter().filter_map(|at| drafts.get(*at).zip(records.get(*at))) {
+                if result.error_code().is_some() {
+                    ledger.refused(draft, record, false);
+                    again.push(*draft);
+                } else {
+                    ledger.acknowledged(draft, record);
+                }
             }
         }
-        if answer.records().len() != drafts.len() {
-            bail!(
-                "stream \"{}\" answered for {} of {} records",
-                self.stream.name(),
-                answer.records().len(),
-                drafts.len()
-            );
+        if answer.records().len() != packed.len() {
+            let (name, answered) = (self.stream.name(), answer.records().len());
+            bail!("stream \"{name}\" answered for {answered} of {} records", packed.len());
         }
         Ok(again)
+    }
+
+    /// The stream records for a batch.
+    fn pack(&mut self, drafts: &[Draft], records: &[Vec<u8>]) -> Vec<Packed> {
+        let single = |(at, (draft, record)): (usize, (&Draft, &Vec<u8>))| Packed {
+            key: draft.account_name(),
+            data: record.clone(),
+            drafts: vec![at],
+        };
+        let all = drafts.iter().zip(records).enumerate();
+        let Packing::Aggregated { shards, batches } = &mut self.packing else { return all.map(single).collect() };
+        *batches += 1;
+        if *batches % 2 == 0 {
+            return all.map(single).collect();
+        }
+        let mut by_shard: BTreeMap<usize, (Vec<UserRecord>, Vec<usize>)> = BTreeMap::new();
+        for (at, (draft, record)) in all {
+            let hash = hash_of(&draft.account_name());
+            let shard = shards.iter().position(|shard| (shard.first..=shard.last).contains(&hash)).unwrap_or(0);
+            let partition_key = draft.account_name();
+            let (users, places) = by_shard.entry(shard).or_default();
+            users.push(UserRecord { partition_key, data: record.clone(), ..UserRecord::default() });
+            places.push(at);
+        }
+        let packed = |(users, drafts): (Vec<UserRecord>, Vec<usize>)| Packed {
+            key: users.first().map(|user| user.partition_key.clone()).unwrap_or_default(),
+            data: aggregate(&users),
+            drafts,
+        };
+        by_shard.into_values().map(packed).collect()
     }
 
     fn record(&self, draft: &Draft) -> Vec<u8> {

@@ -216,6 +216,40 @@ fn survive(test: &str, semantics: Semantics, duplicates: f64) -> Audit {
     audit
 }
 
+/// How often the job is killed while its stream is resharded.
+const RESHARDS: u64 = 20;
+
+/// Splits and merges in turn, each with SIGKILL in its middle: the stream takes 100 ms for it. Without dedupe, so that
+/// nothing hides a record that is read twice.
+#[test]
+fn sigkill_in_the_middle_of_a_split_and_of_a_merge_twenty_times_changes_no_charge() {
+    let mut scenario = Scenario::new(seed("reshards"), Semantics { dedupe: 0, ..SEMANTICS }, 0.0);
+    for reshard in 0..RESHARDS {
+        let producer = scenario.produce();
+        let job = scenario.start();
+        scenario.live();
+        let (stream, merges) = (scenario.stream.clone(), reshard % 2 == 1);
+        let resharded = scenario.runtime.spawn(async move {
+            let shards = stream.open_shards().await.unwrap();
+            let at = reshard as usize / 2 % (shards.len() - 1);
+            if merges { stream.merge(&shards[at], &shards[at + 1]).await } else { stream.split(&shards[at]).await }
+        });
+        let until = Instant::now() + Duration::from_millis(scenario.random.random_range(0..250));
+        while Instant::now() < until {
+            pause();
+        }
+        let ended = job.kill();
+        assert_eq!(ended.status.signal(), Some(9), "it ended before it was killed: {ended:?}");
+        scenario.runtime.block_on(resharded).unwrap().unwrap();
+        scenario.runtime.block_on(producer).unwrap().unwrap();
+        scenario.witness.compare(&scenario.place.path("out"));
+    }
+    scenario.finish();
+    let audit = scenario.audit();
+    println!("{audit}");
+    assert!(audit.holds() && audit.sent == RECORDS * RESHARDS, "{audit}");
+}
+
 #[test]
 fn a_stream_that_is_resharded_while_the_job_is_killed_is_read_exactly_once() {
     assert!(survive("kinesis", SEMANTICS, 0.05).copies > 100);

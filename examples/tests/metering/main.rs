@@ -1,10 +1,11 @@
-//! The program `metering` as a process: whole runs against the reference, SIGKILL at named points and at random times, on
+//! The programs `metering` and `ordered` as processes: whole runs against the reference, SIGKILL at named points and at random times, on
 //! files and on an embedded Kinesis, refusals, and stops.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test a panic is the report")]
 
 mod books;
 mod crash;
 mod kinesis;
+mod ordered;
 mod process;
 mod producer;
 mod random;

@@ -60,7 +60,12 @@ pub(crate) struct Launch(Command);
 
 impl Launch {
     pub(crate) fn new(args: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_metering"));
+        Self::of(env!("CARGO_BIN_EXE_metering"), args)
+    }
+
+    /// A process of another program.
+    pub(crate) fn of(program: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(program);
         let ours = |name: &str| ["SHARDFLOW_", "AWS_", "FAILPOINTS"].iter().any(|prefix| name.starts_with(prefix));
         for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
             command.env_remove(name);

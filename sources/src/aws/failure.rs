@@ -17,6 +17,9 @@ pub(crate) enum Remedy {
     NewIterator,
     /// What was asked for is not there, and will not be.
     Missing,
+    /// The condition of a write does not hold: somebody has written in between, or this very write was done before and its
+    /// answer was lost. Reading back tells which.
+    Conflict,
     /// Calling again would give the same.
     None,
 }
@@ -51,7 +54,7 @@ impl Failure {
     {
         let service = match error {
             SdkError::ServiceError(service) => service,
-            // What answers is no Kinesis, or something before it: the status is all that can be understood.
+            // What answers is not the service, or something before it: the status is all that can be understood.
             SdkError::ResponseError(response) if response.raw().status().as_u16() >= 400 => {
                 let status = response.raw().status().as_u16();
                 return Self {
@@ -108,10 +111,14 @@ fn remedy(code: Option<&str>, status: u16, message: &str) -> Remedy {
         | "TooManyRequestsException"
         | "RequestLimitExceeded" => Remedy::Retry(Failed::Throttled),
         "ExpiredIteratorException" => Remedy::NewIterator,
+        "ConditionalCheckFailedException" => Remedy::Conflict,
         "ResourceNotFoundException" => Remedy::Missing,
         // The listing starts again from its first page. A stream that is being created or changed soon will not be.
         "ExpiredNextTokenException"
         | "ResourceInUseException"
+        // Two writes to one row met in the service: neither condition was looked at.
+        | "TransactionConflictException"
+        | "ReplicatedWriteConflictException"
         | "InternalFailureException"
         | "InternalFailure"
         | "ServiceUnavailable"
@@ -169,6 +176,9 @@ mod tests {
             (None, 408, transient),
             (Some("ResourceInUseException"), 400, transient),
             (Some("ExpiredIteratorException"), 400, Remedy::NewIterator),
+            (Some("ConditionalCheckFailedException"), 400, Remedy::Conflict),
+            (Some("TransactionConflictException"), 400, transient),
+            (Some("InternalServerError"), 500, transient),
             (Some("AccessDeniedException"), 400, Remedy::None),
             (Some("ResourceNotFoundException"), 400, Remedy::Missing),
             (Some("UnrecognizedClientException"), 400, Remedy::None),

@@ -61,9 +61,9 @@ impl<C: Clock> Retries<C> {
         self.counter(failed).increment(1);
         let (attempted, failures) = (&self.attempted, self.backoff.in_a_row());
         if self.backoff.is_news(now) {
-            tracing::warn!(attempted, failures, %failure, "kinesis calls have failed for a while and are tried again");
+            tracing::warn!(attempted, failures, %failure, "calls have failed for a while and are tried again");
         } else {
-            tracing::debug!(attempted, failures, %failure, ?wait, "kinesis call failed, will be tried again");
+            tracing::debug!(attempted, failures, %failure, ?wait, "call failed, will be tried again");
         }
         self.clock.sleep(wait).await;
         Ok(())
@@ -72,7 +72,7 @@ impl<C: Clock> Retries<C> {
     /// A call succeeded.
     pub(crate) fn succeeded(&mut self) {
         if let Some(lasted) = self.backoff.succeeded(self.clock.now()) {
-            tracing::info!(attempted = self.attempted, ?lasted, "kinesis calls succeed again");
+            tracing::info!(attempted = self.attempted, ?lasted, "calls succeed again");
         }
     }
 

@@ -11,11 +11,14 @@ use super::position::{ShardPosition, Standpoint};
 
 /// What a job has committed of one shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(Default))]
 pub(crate) struct ShardState {
     /// Where it goes on.
     pub(crate) position: ShardPosition,
     /// Whether it was read to its end.
     pub(crate) ended: bool,
+    /// Whether nothing came after the position, when it was last looked: so an aggregate that it is in was read whole.
+    pub(crate) is_read_to_its_end: bool,
     /// The shards it came from, as far as they are known.
     pub(crate) parents: Vec<String>,
     /// Its first and last hash key.
@@ -73,10 +76,13 @@ impl Committed {
             .records
             .iter()
             .map(|(split, record)| {
-                let at = Standpoint::parse(record.position.as_str()).map(|standpoint| standpoint.at);
+                let standpoint = Standpoint::parse(record.position.as_str());
+                let standpoint = standpoint.unwrap_or(Standpoint::new(ShardPosition::TrimHorizon));
+                let ended = record.status == SplitStatus::Ended;
                 let state = ShardState {
-                    position: at.unwrap_or(ShardPosition::TrimHorizon),
-                    ended: record.status == SplitStatus::Ended,
+                    position: standpoint.at,
+                    ended,
+                    is_read_to_its_end: ended || standpoint.empty_at.is_some(),
                     parents: record.parents.iter().map(ToString::to_string).collect(),
                     hash_range: ranges.get(split.as_str()).copied(),
                     children: Vec::new(),

@@ -3,8 +3,6 @@
 use std::future::Future;
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_kinesis::config::ProvideCredentials;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use shardflow::metrics::SourceMetrics;
@@ -15,7 +13,8 @@ use super::client::{Client, StreamName, Summary};
 use super::consumer;
 use super::shard::Way;
 use super::{Kinesis, ReadMode};
-use crate::aws::failure::{Failure, chain};
+use crate::aws::config::{Given, credentials, is_url};
+use crate::aws::failure::Failure;
 use crate::aws::retry::{Retries, WallClock};
 
 /// How long one call may take. GetRecords may answer with 10 MiB; a call that takes longer than this is lost.
@@ -51,45 +50,6 @@ pub(super) async fn connect(settings: &Kinesis, metrics: &SourceMetrics) -> Resu
 pub(crate) async fn reach(settings: &Kinesis, metrics: &SourceMetrics) -> Result<Client> {
     Bounds::new(settings).reach(metrics).await.map(|(client, _)| client)
 }
-/// Something after the scheme, and no blanks: what more is wrong with it, the first call tells.
-fn is_url(endpoint: &str) -> bool {
-    let host = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
-    host.is_some_and(|host| !host.is_empty() && !host.starts_with('/') && !host.contains(char::is_whitespace))
-}
-
-/// The user's AWS configuration, or the usual one, with what was set on the source itself.
-async fn sdk_config(settings: &Kinesis, stream: &StreamName) -> SdkConfig {
-    let mut region = settings.region.clone().map(Region::new);
-    if let Some(config) = &settings.sdk_config {
-        let mut config = config.clone().into_builder();
-        if let Some(endpoint) = &settings.endpoint {
-            config = config.endpoint_url(endpoint);
-        }
-        if let Some(region) = region {
-            config = config.region(region);
-        }
-        return config.build();
-    }
-    region = region.or_else(|| stream.region().map(|region| Region::new(region.to_owned())));
-    let mut loader = aws_config::defaults(BehaviorVersion::latest());
-    if let Some(region) = region {
-        loader = loader.region(region);
-    }
-    if let Some(endpoint) = &settings.endpoint {
-        loader = loader.endpoint_url(endpoint);
-    }
-    loader.load().await
-}
-
-/// Asks for credentials once, since without them the first call would fail with a far less clear error.
-async fn credentials(config: &SdkConfig) -> Result<(), String> {
-    let Some(provider) = config.credentials_provider() else { return Err("no AWS credentials are set".to_owned()) };
-    match provider.provide_credentials().await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("there are no AWS credentials: {}", chain(&error))),
-    }
-}
-
 /// The time that reaching the stream may take, and what to say when it is over.
 struct Bounds<'a> {
     settings: &'a Kinesis,
@@ -131,7 +91,13 @@ impl<'a> Bounds<'a> {
                 "could not use the endpoint \"{endpoint}\": it must begin with http:// or https:// and name a host"
             )));
         }
-        let config = self.within("finding the AWS configuration", sdk_config(settings, &stream)).await?;
+        let given = Given {
+            config: settings.sdk_config.as_ref(),
+            endpoint: settings.endpoint.as_deref(),
+            region: settings.region.as_deref(),
+            otherwise: stream.region(),
+        };
+        let config = self.within("finding the AWS configuration", given.load()).await?;
         let region = config.region().map(ToString::to_string).ok_or_else(|| self.refused("no AWS region is set"))?;
         self.within("getting AWS credentials", credentials(&config)).await?.map_err(|text| self.refused(&text))?;
         let sdk = aws_sdk_kinesis::Client::from_conf(
@@ -203,18 +169,5 @@ impl<'a> Bounds<'a> {
                 None => error,
             })
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints_are_urls() {
-        assert!(is_url("http://127.0.0.1:4567") && is_url("https://vpce-1.kinesis.eu-west-1.vpce.amazonaws.com"));
-        for bad in ["", "localhost:4567", "ftp://x", "http://", "http:///path", "http://a b"] {
-            assert!(!is_url(bad), "{bad}");
-        }
     }
 }

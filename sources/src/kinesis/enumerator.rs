@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shardflow::metrics::SourceMetrics;
+#[cfg(any(feature = "kcl", feature = "zookeeper"))]
+use shardflow::source::Follower;
 use shardflow::source::{BoxFuture, Discovery, Enumerator, Position, Reader};
 use shardflow::vocabulary::{SplitId, StepName};
 use shardflow::{Error, Result};
@@ -12,7 +14,11 @@ use tokio::runtime::Handle;
 
 use super::budget::Budget;
 use super::client::{Client, ShardApi};
+#[cfg(any(feature = "kcl", feature = "zookeeper"))]
+use super::committed::HashRanges;
 use super::fanout;
+#[cfg(any(feature = "kcl", feature = "zookeeper"))]
+use super::follower::ShardFollower;
 use super::lineage::Lineage;
 use super::metrics::ShardMetrics;
 use super::position::Standpoint;
@@ -35,6 +41,9 @@ pub(crate) struct KinesisEnumerator {
     pub(crate) resumed: BTreeSet<SplitId>,
     /// What the last listing had.
     pub(crate) listed: BTreeSet<SplitId>,
+    /// Who follows the job's commits, until the engine asks for it, and the hash keys that it tells of.
+    #[cfg(any(feature = "kcl", feature = "zookeeper"))]
+    pub(crate) follower: (Option<ShardFollower>, HashRanges),
 }
 
 impl KinesisEnumerator {
@@ -75,6 +84,8 @@ impl Enumerator for KinesisEnumerator {
                 Error::source(format!("could not list the shards of {}", self.client.describe())).caused_by(failure)
             })?;
             self.judge_expired(&self.lineage.expired(&listed))?;
+            #[cfg(any(feature = "kcl", feature = "zookeeper"))]
+            self.follower.1.listed(&listed);
             self.listed = listed.iter().map(|shard| SplitId::new(&shard.id)).collect();
             // A stream can be resharded at any time, so there is always more to come.
             Ok(Discovery { splits: self.lineage.splits(&listed), complete: false })
@@ -106,5 +117,10 @@ impl Enumerator for KinesisEnumerator {
             out,
         };
         Ok(Box::new(ShardReader::start(make, &self.runtime)))
+    }
+
+    #[cfg(any(feature = "kcl", feature = "zookeeper"))]
+    fn follower(&mut self) -> Option<Box<dyn Follower>> {
+        self.follower.0.take().map(|follower| Box::new(follower) as Box<dyn Follower>)
     }
 }

@@ -65,7 +65,9 @@ impl<A: ShardApi, C: Clock> ShardTask<A, C> {
                 }
                 // There are no iterators here; and a place that the service does not know is read from the last record.
                 Remedy::NewIterator => after = None,
-                Remedy::Missing | Remedy::None => return self.refused(&from, failure, or_poll).await,
+                Remedy::Missing | Remedy::None | Remedy::Conflict => {
+                    return self.refused(&from, failure, or_poll).await;
+                }
             }
         }
     }

@@ -41,14 +41,18 @@ mod batches;
 mod budget;
 pub(crate) mod client;
 #[cfg(any(feature = "kcl", feature = "zookeeper"))]
-mod committed;
+pub(crate) mod committed;
 pub(crate) mod connect;
 mod consumer;
 mod enumerator;
 mod fanout;
+#[cfg(any(feature = "kcl", feature = "zookeeper"))]
+mod follower;
 mod intake;
 mod lineage;
 pub mod metrics;
+#[cfg(any(feature = "kcl", feature = "zookeeper"))]
+mod neighbours;
 pub(crate) mod pacing;
 mod polling;
 pub(crate) mod position;
@@ -128,6 +132,10 @@ pub struct Kinesis {
     connect_timeout: Duration,
     give_up_after: Duration,
     buffer_bytes: u64,
+    #[cfg(feature = "kcl")]
+    leases: Option<crate::kcl::Leases>,
+    #[cfg(feature = "zookeeper")]
+    spout: Option<crate::zookeeper::SpoutNodes>,
 }
 
 impl Kinesis {
@@ -148,6 +156,10 @@ impl Kinesis {
             connect_timeout: Duration::from_secs(10),
             give_up_after: Duration::from_secs(300),
             buffer_bytes: budget::BUFFER_BYTES,
+            #[cfg(feature = "kcl")]
+            leases: None,
+            #[cfg(feature = "zookeeper")]
+            spout: None,
         }
     }
 
@@ -257,6 +269,24 @@ impl Kinesis {
         self
     }
 
+    /// Holds the leases of a table of the Kinesis Client Library while the job runs, mirrors into it what the job has committed,
+    /// and where asked to takes over from the fleet that it was written by.
+    #[cfg(feature = "kcl")]
+    #[must_use]
+    pub fn leases(mut self, leases: crate::kcl::Leases) -> Self {
+        self.leases = Some(leases);
+        self
+    }
+
+    /// Mirrors what the job has committed to the nodes of the Kinesis spout for Storm, and where asked to takes over from
+    /// the topology that they were written by.
+    #[cfg(feature = "zookeeper")]
+    #[must_use]
+    pub fn spout(mut self, nodes: crate::zookeeper::SpoutNodes) -> Self {
+        self.spout = Some(nodes);
+        self
+    }
+
     /// Takes the consumer that [`ReadMode`] names off the stream, for a job that is not to run again: a consumer costs by the
     /// hour, and a stream has room for 20. `Ok(false)`: there was none. Must be called on a tokio runtime.
     ///
@@ -295,6 +325,8 @@ impl Source for Kinesis {
             let metrics = SourceMetrics::register(&context.step);
             let Connected { client, summary, way, .. } = connect::connect(self, &metrics).await?;
             let start = self.start.concrete(Timestamp::now(), summary.retention)?;
+            #[cfg(any(feature = "kcl", feature = "zookeeper"))]
+            let (start, follower) = neighbours::meet(self, &context, &client, &metrics, start).await?;
             let enumerator: Box<dyn Enumerator> = Box::new(KinesisEnumerator {
                 step: context.step,
                 client,
@@ -312,6 +344,8 @@ impl Source for Kinesis {
                     retention: summary.retention,
                 },
                 runtime: context.runtime,
+                #[cfg(any(feature = "kcl", feature = "zookeeper"))]
+                follower,
             });
             Ok(enumerator)
         })

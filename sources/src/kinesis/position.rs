@@ -53,9 +53,10 @@ pub(crate) fn compare(left: &str, right: &str) -> Ordering {
 }
 
 /// A place in a shard.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum ShardPosition {
     /// `trim-horizon`: before the oldest record that the stream still keeps.
+    #[default]
     TrimHorizon,
     /// `at:<ms>`: before the first record that arrived at or after this time, in milliseconds since 1970.
     Time(u64),

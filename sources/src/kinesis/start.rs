@@ -140,8 +140,10 @@ impl ShardStarts {
 /// A start with its times made concrete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FirstStart {
-    shards: BTreeMap<String, Begin>,
-    others: ShardPosition,
+    /// Where the shards begin that are named.
+    pub(crate) shards: BTreeMap<String, Begin>,
+    /// Where those begin that are not, and that have nothing to do with those that are.
+    pub(crate) others: ShardPosition,
 }
 
 impl Start {
@@ -187,8 +189,9 @@ impl FirstStart {
         let before = self.reach(listed, |shard, other| shard.parents.contains(&other.id));
         let begin = |shard: &Shard| match self.shards.get(&shard.id) {
             Some(named) => named.clone(),
-            None if before.contains(&shard.id) => Begin::Ended,
+            // Of a shard that is both, nobody can tell; to read it again is better than to miss it.
             None if after.contains(&shard.id) => Begin::At(ShardPosition::TrimHorizon),
+            None if before.contains(&shard.id) => Begin::Ended,
             None => Begin::At(self.others.clone()),
         };
         listed.iter().map(|shard| (shard.id.clone(), begin(shard))).collect()

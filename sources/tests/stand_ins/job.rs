@@ -105,6 +105,11 @@ impl Running {
         summary.unwrap();
         assert_eq!(self.late.values(), [], "no record is late");
     }
+
+    /// What the job ends with by itself.
+    pub(crate) async fn outcome(self) -> Result<Summary> {
+        tokio::task::spawn_blocking(move || self.thread.join().unwrap()).await.unwrap()
+    }
 }
 
 /// Holds that each record was committed once, and those of a key in their order.

@@ -1,6 +1,6 @@
 //! The Kinesis source against stand-ins by other people, and through a proxy that breaks what passes; and that proxy itself.
 #![cfg(feature = "kinesis")]
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -9,5 +9,7 @@ mod exactly;
 mod fan_out_faults;
 mod fault_proxy;
 mod job;
+#[cfg(feature = "kcl")]
+mod leases;
 mod reshards;
 mod servers;

@@ -1,0 +1,212 @@
+//! Meets the programs that read the stream before this job, or that are to be able to after it.
+//!
+//! At a job's first start it takes over from where they have come, if that is asked for; at every start it makes what
+//! follows the job's commits for their sake.
+
+use shardflow::metrics::SourceMetrics;
+use shardflow::source::SourceContext;
+use shardflow::{Error, Result};
+
+use super::Kinesis;
+use super::client::{Client, ShardApi};
+use super::committed::{Committed, HashRanges};
+use super::follower::ShardFollower;
+use super::lineage::Shard;
+use super::start::FirstStart;
+use crate::aws::retry::{Retries, WallClock};
+
+/// What is made for the sake of others: who follows the job's commits, if anybody does, and the hash keys that it tells of.
+pub(super) type Followed = (Option<ShardFollower>, HashRanges);
+
+/// Where the job starts, and who is to follow it.
+pub(super) async fn meet(
+    settings: &Kinesis,
+    context: &SourceContext,
+    client: &Client,
+    metrics: &SourceMetrics,
+    own: FirstStart,
+) -> Result<(FirstStart, Followed)> {
+    let ranges = HashRanges::default();
+    if !has_any(settings) {
+        return Ok((own, (None, ranges)));
+    }
+    let listed = listed(settings, client, metrics).await?;
+    ranges.listed(&listed);
+    let committed = Committed::new(context.known.clone(), ranges.clone());
+    #[cfg(feature = "zookeeper")]
+    let (own, mirror) = zookeeper::meet(settings, context, client, &listed, own).await?;
+    #[cfg(feature = "kcl")]
+    let (own, keeper) = kcl::meet(settings, context, client, metrics, &listed, own, &committed).await?;
+    let follower = ShardFollower {
+        #[cfg(feature = "zookeeper")]
+        step: context.step.clone(),
+        committed,
+        runtime: context.runtime.clone(),
+        #[cfg(feature = "kcl")]
+        keeper,
+        #[cfg(feature = "zookeeper")]
+        mirror,
+    };
+    Ok((own, (Some(follower), ranges)))
+}
+
+fn has_any(settings: &Kinesis) -> bool {
+    #[cfg(feature = "kcl")]
+    if settings.leases.is_some() {
+        return true;
+    }
+    #[cfg(feature = "zookeeper")]
+    if settings.spout.is_some() {
+        return true;
+    }
+    false
+}
+
+async fn listed(settings: &Kinesis, client: &Client, metrics: &SourceMetrics) -> Result<Vec<Shard>> {
+    let attempted = format!("list the shards of {}", client.describe());
+    let retries = Retries::new(settings.connect_timeout, &WallClock, metrics, attempted);
+    retries.run(|| client.shards()).await.map_err(|failure| {
+        Error::source(format!("could not list the shards of {}", client.describe())).caused_by(failure)
+    })
+}
+
+#[cfg(feature = "zookeeper")]
+mod zookeeper {
+    use shardflow::Result;
+    use shardflow::source::SourceContext;
+
+    use super::super::Kinesis;
+    use super::super::client::Client;
+    use super::super::lineage::Shard;
+    use super::super::position::ShardPosition;
+    use super::super::start::{Begin, FirstStart};
+    use crate::aws::retry::WallClock;
+    use crate::zookeeper::{Lineages, Mirror, take_over};
+
+    /// Takes over from a topology at the first start, and mirrors to its nodes at every start.
+    pub(super) async fn meet(
+        settings: &Kinesis,
+        context: &SourceContext,
+        client: &Client,
+        listed: &[Shard],
+        own: FirstStart,
+    ) -> Result<(FirstStart, Option<Mirror>)> {
+        let Some(nodes) = &settings.spout else { return Ok((own, None)) };
+        let stream = &client.stream.name;
+        let taken = if context.first_start { take_over(nodes, stream, &WallClock).await? } else { None };
+        let start = match taken {
+            None => own,
+            Some(taken) => {
+                let lineages: Lineages = listed.iter().map(|shard| (shard.id.clone(), shard.parents.clone())).collect();
+                let begins = taken.starts(&lineages, &own.others).into_iter();
+                // What the spout knew and the stream no longer has was not read to its end, as far as anybody can tell.
+                let gone = taken.gone(&lineages).into_iter().map(|shard| (shard, ShardPosition::TrimHorizon));
+                let shards = begins.chain(gone).map(|(shard, at)| (shard, Begin::At(at))).collect();
+                FirstStart { shards, ..own }
+            }
+        };
+        let mirror = Mirror::start(nodes, stream, &context.runtime, WallClock)?;
+        Ok((start, Some(mirror)))
+    }
+}
+
+#[cfg(feature = "kcl")]
+mod kcl {
+    use std::sync::Arc;
+
+    use shardflow::metrics::SourceMetrics;
+    use shardflow::source::SourceContext;
+    use shardflow::{Error, Result};
+
+    use super::super::Kinesis;
+    use super::super::client::Client;
+    use super::super::committed::{Committed, ShardState, States};
+    use super::super::lineage::Shard;
+    use super::super::position::ShardPosition;
+    use super::super::start::{Begin, FirstStart};
+    use crate::aws::retry::{Clock, WallClock};
+    use crate::kcl::{From, IfAbsent, Keeper, TakeOver, TakenOver, Terms, take_over};
+
+    /// Takes over from a fleet at the first start, and holds the leases from then on.
+    pub(super) async fn meet(
+        settings: &Kinesis,
+        context: &SourceContext,
+        client: &Client,
+        metrics: &SourceMetrics,
+        listed: &[Shard],
+        own: FirstStart,
+        committed: &Committed,
+    ) -> Result<(FirstStart, Option<Keeper>)> {
+        let Some(leases) = &settings.leases else { return Ok((own, None)) };
+        let takes_over = context.first_start && leases.takes_over() != TakeOver::No;
+        let if_absent = if takes_over { IfAbsent::Refuse } else { IfAbsent::Make };
+        let region = client.stream.region().or(settings.region.as_deref());
+        let table = leases.open(region, if_absent, metrics).await?;
+        let mut start = own;
+        if takes_over {
+            let taken = take_over(&table, &WallClock, leases.failover(), leases.takes_over(), metrics).await?;
+            start = begin(taken, start)?;
+        }
+        let states = if context.first_start { first_states(&start, listed) } else { committed.states() };
+        let prefix = format!("{}/{}/", context.job, context.state_id);
+        let predecessor = prefix.clone();
+        let terms = Terms {
+            owner: format!("{prefix}{}", context.incarnation),
+            failover_time: leases.failover(),
+            mirror_interval: leases.interval(),
+            is_my_predecessor: Arc::new(move |owner| owner.starts_with(&predecessor)),
+            metrics: metrics.clone(),
+        };
+        let keeper = Keeper::start(table, WallClock, terms, states, &context.runtime).await?;
+        keeper.ready().await?;
+        Ok((start, Some(keeper)))
+    }
+
+    /// Where the job begins in each shard that the fleet has a lease of.
+    fn begin(taken: Vec<TakenOver>, own: FirstStart) -> Result<FirstStart> {
+        let now = WallClock.wall_millis();
+        let mut shards = std::collections::BTreeMap::new();
+        for TakenOver { shard, from } in taken {
+            let begin = match from {
+                From::TrimHorizon => Begin::At(ShardPosition::TrimHorizon),
+                From::Latest => Begin::At(ShardPosition::Time(now)),
+                From::After(sequence) => Begin::At(ShardPosition::After(sequence)),
+                From::Ended => Begin::Ended,
+                From::AtTimestamp => match &own.others {
+                    ShardPosition::Time(millis) => Begin::At(ShardPosition::Time(*millis)),
+                    _ => {
+                        return Err(Error::config(format!(
+                            "could not take over shard \"{shard}\": the fleet begins it at a time that its lease table does \
+                             not hold; start the source at that time (Start::At)"
+                        )));
+                    }
+                },
+            };
+            shards.insert(shard, begin);
+        }
+        Ok(FirstStart { shards, ..own })
+    }
+
+    /// What is to be said of the shards before the first commit.
+    fn first_states(start: &FirstStart, listed: &[Shard]) -> States {
+        let mut begins = start.of(listed);
+        let state = |shard: &Shard| {
+            let (position, ended) = match begins.remove(&shard.id) {
+                Some(Begin::At(position)) => (position, false),
+                Some(Begin::Ended) => (ShardPosition::TrimHorizon, true),
+                None => (ShardPosition::TrimHorizon, false),
+            };
+            let children = listed.iter().filter(|other| other.parents.contains(&shard.id));
+            let state = ShardState {
+                position,
+                ended,
+                is_read_to_its_end: ended,
+                parents: shard.parents.clone(),
+                hash_range: shard.hash_range,
+                children: children.map(|child| child.id.clone()).collect(),
+            };
+            (shard.id.clone(), state)
+        };
+        listed.iter().map(state).collect()
+    }
+}
