@@ -29,13 +29,13 @@ COMPARE_FLAGS ?=
 # Fail points let the crash tests kill a job at every named step of a commit; they are compiled in for tests only.
 TEST_FEATURES = --features shardflow-sources/cli,shardflow-sources/kcl,shardflow-sources/zookeeper,shardflow-examples/failpoints
 
-.PHONY: demo test bench bench-parts compare compare-test setup deps fmt
+.PHONY: demo test bench bench-parts compare compare-test setup servers deps fmt
 
 demo: setup
 	@$(BUILD) --bin metering
 	@"$(CARGO_TARGET_DIR)"/release/metering demo
 
-test: setup compare-test
+test: setup servers compare-test
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets $(TEST_FEATURES) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps $(TEST_FEATURES)
@@ -66,6 +66,10 @@ compare-test:
 
 setup:
 	@./.ci/setup
+
+# The servers that tests start: stand-ins for AWS, and ZooKeeper.
+servers:
+	@./.ci/setup-servers
 
 # Licences, bans and sources of every dependency.
 deps:

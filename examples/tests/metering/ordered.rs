@@ -49,7 +49,7 @@ impl Scenario {
         let endpoint = self.server.endpoint().to_owned();
         let launch = launch.args(["--endpoint", &endpoint]).folders(&self.place);
         let launch = launch.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
-        launch.env("AWS_REGION", REGION).env("SHARDFLOW_LOG", "warn").start()
+        launch.env("AWS_REGION", REGION).env("SHARDFLOW_LOG", "info").start()
     }
 
     /// Puts the next records of each account, those of an account in order.
@@ -103,15 +103,19 @@ fn survive(test: &str, fan_out: bool) {
         scenario.runtime.block_on(resharded).unwrap().unwrap();
         scenario.runtime.block_on(producer).unwrap();
     }
-    let job = scenario.job(fan_out);
+    let mut job = scenario.job(fan_out);
+    // Before that it does not listen for signals yet.
+    job.says("split opened");
     let deadline = Instant::now() + PATIENCE;
     let count = (ACCOUNTS * EACH * ROUNDS) as usize;
     while scenario.seen().len() < count {
+        assert!(job.runs(), "the job ended by itself: {:?}", job.kill());
         assert!(Instant::now() < deadline, "{} of {count} records came", scenario.seen().len());
         std::thread::sleep(Duration::from_millis(20));
     }
     job.signal(Signal::TERM);
-    assert!(job.end(PATIENCE).status.success());
+    let ended = job.end(PATIENCE);
+    assert!(ended.status.success(), "{ended:?}");
     let mut accounts: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for Seen { account, n, due } in scenario.seen() {
         assert_eq!(n, due, "{account}: {n} came where {due} was due");
