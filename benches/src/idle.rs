@@ -23,11 +23,12 @@ use crate::stats::{Spread, ratio};
 use crate::throughput::Programs;
 
 const STREAM: &str = "idle";
-const SHARDS: i32 = 4;
+/// A small stream, and one of which calls that cost anything would be felt.
+const SHARDS: [i32; 2] = [4, 200];
 /// How long a job may take to its first commit.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// What the first commit leaves behind is done by then.
-const SETTLES: Duration = Duration::from_secs(1);
+/// What the first commit leaves behind is done by then, and quiet shards are called once a second.
+const SETTLES: Duration = Duration::from_secs(5);
 
 /// The hidden command: the job on a folder that it follows.
 #[derive(Debug, Args)]
@@ -63,7 +64,11 @@ pub(crate) fn follow(args: &Follow) -> Result<()> {
 /// # Errors
 /// A job that fails.
 pub(crate) fn measure(programs: &Programs, scratch: &Path, length: Duration) -> Result<Vec<Entry>> {
-    Ok(vec![following(programs, scratch, length)?, kinesis(programs, scratch, length)?])
+    let mut entries = vec![following(programs, scratch, length)?];
+    for shards in SHARDS {
+        entries.push(kinesis(programs, scratch, length, shards)?);
+    }
+    Ok(entries)
 }
 
 fn following(programs: &Programs, scratch: &Path, length: Duration) -> Result<Entry> {
@@ -77,19 +82,19 @@ fn following(programs: &Programs, scratch: &Path, length: Duration) -> Result<En
     watch("idle-folder", "following a folder", command, dir.path(), length)
 }
 
-fn kinesis(programs: &Programs, scratch: &Path, length: Duration) -> Result<Entry> {
-    eprintln!("idle for {} s, on a Kinesis stream of {SHARDS} shards", length.as_secs());
+fn kinesis(programs: &Programs, scratch: &Path, length: Duration, shards: i32) -> Result<Entry> {
+    eprintln!("idle for {} s, on a Kinesis stream of {shards} shards", length.as_secs());
     let dir = tempfile::tempdir_in(scratch)?;
     let runtime = tokio::runtime::Runtime::new().context("could not start tokio")?;
     // The server runs on the runtime's threads, and its work is not the job's.
     let server = runtime.block_on(Embedded::start())?;
-    runtime.block_on(Stream::create(server.client(), STREAM, SHARDS))?;
+    runtime.block_on(Stream::create(server.client(), STREAM, shards))?;
     let mut command = Command::new(&programs.metering);
     command.args(["run", "--workers", "2", "--start", "latest", "--source", &format!("kinesis:{STREAM}")]);
     command.args(["--endpoint", server.endpoint(), "--out"]).arg(dir.path().join("out"));
     command.arg("--state").arg(dir.path().join("state")).arg("--report").arg(dir.path().join("report.json"));
     command.envs([("AWS_ACCESS_KEY_ID", "bench"), ("AWS_SECRET_ACCESS_KEY", "bench"), ("AWS_REGION", REGION)]);
-    watch("idle-kinesis", &format!("Kinesis, {SHARDS} shards"), command, dir.path(), length)
+    watch(&format!("idle-kinesis-{shards}"), &format!("Kinesis, {shards} shards"), command, dir.path(), length)
 }
 
 fn watch(id: &str, title: &str, mut command: Command, dir: &Path, length: Duration) -> Result<Entry> {

@@ -19,6 +19,12 @@ use prost::Message;
 /// What an aggregate begins with.
 pub const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
 
+/// The longest partition key, in characters.
+const PARTITION_KEY: usize = 256;
+
+/// The longest explicit hash key: 2^128 in decimal digits.
+const HASH_KEY: usize = 39;
+
 /// Bytes of the MD5 at its end.
 const DIGEST: usize = 16;
 
@@ -94,7 +100,8 @@ pub enum Malformed {
     Digest,
     /// The message is no such message.
     Message,
-    /// A user record names a key that is not in the tables, or lacks its key or data.
+    /// A user record names a key that is not in the tables, or lacks its key or data; or a key is longer than the service
+    /// allows.
     Record,
     /// There is no user record in it.
     Empty,
@@ -106,7 +113,7 @@ impl fmt::Display for Malformed {
             Self::Short => "it is too short",
             Self::Digest => "its digest does not fit",
             Self::Message => "its message cannot be read",
-            Self::Record => "one of its records has no key or no data",
+            Self::Record => "one of its records has no key or no data, or its keys are too long",
             Self::Empty => "it has no records",
         })
     }
@@ -131,6 +138,11 @@ fn read(rest: &[u8]) -> Result<Aggregate, Malformed> {
         AggregatedRecord::decode(message).map_err(|_| Malformed::Message)?;
     if records.is_empty() {
         return Err(Malformed::Empty);
+    }
+    // The service's own limits. Without them a megabyte of records that all name one long key would unpack to gigabytes.
+    let is_too_long = |table: &[String], most: usize| table.iter().any(|key| key.chars().count() > most);
+    if is_too_long(&partition_key_table, PARTITION_KEY) || is_too_long(&explicit_hash_key_table, HASH_KEY) {
+        return Err(Malformed::Record);
     }
     let key = |table: &[String], index: u64| usize::try_from(index).ok().and_then(|index| table.get(index).cloned());
     let user_record = |record: WireRecord| {
@@ -269,6 +281,9 @@ mod tests {
         ] {
             assert_eq!(malformed(&with(bad)), Malformed::Record);
         }
+        let long = |bytes: usize| UserRecord { partition_key: "k".repeat(bytes), ..UserRecord::default() };
+        assert!(open(&aggregate(&[long(PARTITION_KEY)])).is_ok());
+        assert_eq!(malformed(&aggregate(&[long(PARTITION_KEY + 1)])), Malformed::Record);
         let mut cut = vec![0x1A, 0x05];
         cut = [MAGIC.as_slice(), &cut, Md5::digest(&cut).as_slice()].concat();
         assert_eq!(malformed(&cut), Malformed::Message);

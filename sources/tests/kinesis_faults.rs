@@ -198,6 +198,9 @@ async fn throttles_faults_resets_and_cut_answers_lose_and_double_nothing() {
         Answer::Error(400, "ExpiredIteratorException"),
         ok(r#"{"ShardIterator":"i4"}"#),
         record(3, r#""NextShardIterator":null"#),
+        // The end is asked for once more.
+        ok(r#"{"ShardIterator":"i5"}"#),
+        ok("{}"),
     ])
     .await;
     let mut enumerator = open(&server.source()).await.unwrap();
@@ -236,7 +239,15 @@ async fn a_later_start_asks_for_the_last_record_itself_and_hands_over_only_what_
     let listed = r#"{"Shards":[{"ShardId":"s","HashKeyRange":{"StartingHashKey":"0","EndingHashKey":"1"},"SequenceNumberRange":{"StartingSequenceNumber":"1"}}]}"#;
     let record = |n: u8| format!(r#"{{"SequenceNumber":"{n}","Data":"MQ==","PartitionKey":"k"}}"#);
     let records = format!(r#"{{"Records":[{},{}],"MillisBehindLatest":0}}"#, record(5), record(6));
-    let server = Scripted::start(vec![ok(ACTIVE), ok(listed), ok(r#"{"ShardIterator":"i1"}"#), ok(&records)]).await;
+    let server = Scripted::start(vec![
+        ok(ACTIVE),
+        ok(listed),
+        ok(r#"{"ShardIterator":"i1"}"#),
+        ok(&records),
+        ok(r#"{"ShardIterator":"i2"}"#),
+        ok("{}"),
+    ])
+    .await;
     assert_eq!(go_on_after_5(&server, OnExpired::Stop).await.unwrap(), ["6"]);
     let asked = server.asked.lock().unwrap();
     let iterator = &asked.get(2).unwrap().1;

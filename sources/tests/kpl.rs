@@ -61,3 +61,10 @@ fn so_are_those_that_it_makes_now() {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     assert!(assert_opened(std::str::from_utf8(&made.stdout).unwrap()) > 1_000);
 }
+
+#[test]
+fn the_fuzzers_corpus_is_read_without_a_panic() {
+    let corpus = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/kpl")).unwrap();
+    let opened = corpus.filter(|file| open(&std::fs::read(file.as_ref().unwrap().path()).unwrap()).is_ok());
+    assert!(opened.count() >= 6, "the aggregates among them");
+}

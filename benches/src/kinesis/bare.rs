@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use aws_sdk_kinesis::Client;
@@ -12,7 +12,7 @@ use aws_sdk_kinesis::types::ShardIteratorType;
 use shardflow_examples::metering::demo::embedded::REGION;
 use tokio::task::JoinSet;
 
-use super::{CALL_RECORDS, Drained, GAP};
+use super::{BYTES_PER_SECOND, CALL_RECORDS, Drained, GAP};
 
 /// What all tasks have read.
 #[derive(Debug, Default)]
@@ -65,12 +65,14 @@ async fn read(client: &Client, stream: &str, shard: &str, count: &Count, records
     let answer = call.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await;
     let mut iterator = answer.context("could not get an iterator")?.shard_iterator;
     while let Some(current) = iterator.take() {
-        let next_call = tokio::time::Instant::now() + GAP;
+        let call = tokio::time::Instant::now();
         let answer = client.get_records().shard_iterator(current).limit(CALL_RECORDS).send().await;
         let answer = answer.context("could not get records")?;
+        let bytes: usize = answer.records.iter().map(|record| record.data.as_ref().len()).sum();
         if count.add(answer.records.iter().map(|record| record.data.as_ref().len())) >= records {
             return Ok(());
         }
+        let next_call = call + GAP.max(Duration::from_secs_f64(bytes as f64 / BYTES_PER_SECOND as f64));
         iterator = answer.next_shard_iterator;
         tokio::time::sleep_until(next_call).await;
     }

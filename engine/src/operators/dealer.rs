@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
@@ -23,6 +23,9 @@ use crate::source::assignment::{self, Move, Placed};
 use crate::source::lineage::{Adoption, Lineage};
 use crate::source::{Enumerator, KnownSplits, Split, SplitRecord, SplitStatus};
 use crate::vocabulary::{Epoch, SplitId};
+
+/// How long a listing waits for splits that are on their way. A worker releases a split within an activation or two.
+const MOVE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The hub's task.
 pub(super) struct Dealer<'a> {
@@ -73,6 +76,7 @@ impl<'a> Dealer<'a> {
         // Whether the last look was the source's interval ago. Looks that ends of splits triggered come in bursts.
         let mut on_time = false;
         loop {
+            self.finish_moves().await?;
             let discovery = self.enumerator.discover().await?;
             let found = self.discovered(&discovery.splits);
             self.refuse_circles()?;
@@ -94,6 +98,19 @@ impl<'a> Dealer<'a> {
                 on_time = self.wait().await?;
             }
         }
+    }
+
+    /// Lets splits that are on their way arrive, before a listing that may take long: nobody reads them until then.
+    async fn finish_moves(&mut self) -> Result<()> {
+        let patience = self.context.now() + MOVE_PATIENCE;
+        while !self.moving.is_empty() {
+            let left = patience.saturating_duration_since(self.context.now());
+            match tokio::time::timeout(left, self.reports.recv()).await {
+                Ok(Some(report)) => self.note(report)?,
+                Ok(None) | Err(_) => return Ok(()),
+            }
+        }
+        Ok(())
     }
 
     /// Takes in splits of a listing. Gives those that are to be stored: the others are, or will be with their parent's end.

@@ -2,8 +2,6 @@
 
 use std::task::{Context, Poll};
 
-use std::time::Duration;
-
 use super::*;
 use crate::event_time::WatermarkBoard;
 use crate::source::{BoxFuture, Discovery, Position, RawBatch, Reader};

@@ -105,6 +105,8 @@ struct SourceOperator {
     followed: Vec<(SplitId, Option<SplitRecord>)>,
     /// Splits to be removed from the snapshot.
     forgetting: Vec<Forgotten>,
+    /// Splits that other workers are to go on with.
+    releasing: Vec<SplitId>,
     no_more: bool,
 }
 
@@ -137,6 +139,7 @@ impl SourceOperator {
             changes: ChangelogWriter::default(),
             followed: Vec::new(),
             forgetting: Vec::new(),
+            releasing: Vec::new(),
             no_more: false,
         };
         operator.downgrade();
@@ -155,6 +158,7 @@ impl SourceOperator {
         }
         self.take_messages()?;
         self.forget();
+        self.release();
         if self.context.may_emit() {
             self.read()?;
         } else if self.context.clock.may_emit() {
@@ -189,7 +193,7 @@ impl SourceOperator {
                     let _ = stored_in.send(self.epoch);
                 }
                 HubMessage::Open(opened) => self.open(opened),
-                HubMessage::Release(split) => self.release(&split),
+                HubMessage::Release(split) => self.releasing.push(split),
                 HubMessage::Forget(splits) => self.forgetting.extend(splits),
                 HubMessage::NoMore => self.no_more = true,
             }
@@ -218,14 +222,24 @@ impl SourceOperator {
         self.splits.push(OpenSplit::new(&self.step, opened, self.sync.clone()));
     }
 
-    /// Stops reading a split, for another worker to go on with it. One that has ended meanwhile needs nobody any more.
-    fn release(&mut self, split: &SplitId) {
-        let found = self.splits.iter_mut().find(|open| *open.id == *split && open.reader.is_some());
-        if let Some(open) = found {
-            open.reader = None;
-            let (split, record) = (Arc::clone(&open.id), open.record.clone());
-            self.emit(SplitMessage::Released { split, record });
+    /// Stops reading splits, for other workers to go on with them. One that has ended meanwhile needs nobody any more; one
+    /// that may not be read yet waits, since whoever has it next must come after the same epoch.
+    fn release(&mut self) {
+        let epoch = self.epoch;
+        let mut waiting = Vec::new();
+        for split in std::mem::take(&mut self.releasing) {
+            let found = self.splits.iter_mut().find(|open| *open.id == split && open.reader.is_some());
+            match found {
+                None => {}
+                Some(open) if open.after.is_some_and(|after| epoch <= after) => waiting.push(split),
+                Some(open) => {
+                    open.reader = None;
+                    let (split, record) = (Arc::clone(&open.id), open.record.clone());
+                    self.emit(SplitMessage::Released { split, record });
+                }
+            }
         }
+        self.releasing = waiting;
     }
 
     /// Reads from the splits in turn until the activation's share is used up or none has anything.

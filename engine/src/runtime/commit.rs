@@ -158,9 +158,7 @@ impl CommitThread {
     fn commit_before(&mut self, open: Option<Epoch>) -> Result<()> {
         let started = self.context.now();
         // Also where there is nothing to commit: a job that has lost its place is to stop, and not to wait for a record.
-        for (step, follower) in &mut self.followers {
-            naming_panics(step.as_str(), || follower.may_commit())?;
-        }
+        self.ask_followers()?;
         let later = open.map_or_else(BTreeMap::new, |open| self.pending.split_off(&open));
         let closed = std::mem::replace(&mut self.pending, later);
         let greatest = closed.keys().next_back().copied().unwrap_or_default().max(self.context.clock.committed());
@@ -209,6 +207,8 @@ impl CommitThread {
         let batch = EpochBatch { epoch: through, handles: handles.collect(), changes };
         let bytes: usize = batch.changes.iter().map(|change| change.changelog.len()).sum();
         fail_point!("commit::before-durable");
+        // Again, since the sinks may have taken long.
+        self.ask_followers()?;
         let permit = self.store.commit(batch)?;
         self.context.progress.durable.store(through.number(), Ordering::SeqCst);
         self.snapshot.bytes.record(bytes as f64);
@@ -227,6 +227,14 @@ impl CommitThread {
         }
         // The fold thread is gone only when the job is.
         let _ = self.fold.send(());
+        Ok(())
+    }
+
+    /// Whether nobody has taken this job's place.
+    fn ask_followers(&mut self) -> Result<()> {
+        for (step, follower) in &mut self.followers {
+            naming_panics(step.as_str(), || follower.may_commit())?;
+        }
         Ok(())
     }
 

@@ -234,7 +234,7 @@ fn sigkill_in_the_middle_of_a_split_and_of_a_merge_twenty_times_changes_no_charg
             let at = reshard as usize / 2 % (shards.len() - 1);
             if merges { stream.merge(&shards[at], &shards[at + 1]).await } else { stream.split(&shards[at]).await }
         });
-        let until = Instant::now() + Duration::from_millis(scenario.random.random_range(0..250));
+        let until = Instant::now() + Duration::from_millis(scenario.random.random_range(0..110));
         while Instant::now() < until {
             pause();
         }

@@ -35,6 +35,8 @@ use crate::kinesis::committed::States;
 pub(crate) struct Terms {
     /// The owner's name. No two processes may have the same.
     pub(crate) owner: String,
+    /// Whether the job has never committed anything.
+    pub(crate) first_start: bool,
     /// After how long without a sign of life others may take a lease.
     pub(crate) failover_time: Duration,
     /// The shortest time between two mirrorings.

@@ -4,8 +4,9 @@
 //! committed. What leaves: where each shard begins at the first start, and leave to commit. What survives a crash: the
 //! table's rows, which are a mirror. The job's own snapshots are the truth, and no later start asks the table for a position.
 //!
-//! A job is one owner of all shards. It renews their leases, so that a fleet that runs on the same table by mistake keeps
-//! away, and so that of two copies of a job one stops before the other commits; see [`Leases::failover_time`].
+//! A job is one owner of all shards and renews their leases, so that of two copies of it the older stops before the younger
+//! commits. A worker of a fleet that is started on the same table takes a lease sooner or later, as it would from another worker:
+//! then the job stops; see [`Leases::failover_time`].
 //!
 //! # Progress tracking
 //! After a commit the table follows within [`Leases::mirror_interval`]: checkpoints, with the sub-sequence number inside an
@@ -51,7 +52,7 @@ pub use takeover::TakeOver;
 pub(crate) use connect::IfAbsent;
 pub(crate) use keeper::{Keeper, Terms};
 pub(crate) use table::Table;
-pub(crate) use takeover::{From, TakenOver, take_over};
+pub(crate) use takeover::{From, TakenOver, refuse_foreign, take_over};
 
 /// A lease table of the Kinesis Client Library, and how a job uses it.
 ///

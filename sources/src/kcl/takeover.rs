@@ -112,6 +112,27 @@ fn beginnings(rows: &[Lease], table: &str) -> Result<Vec<TakenOver>> {
     Ok(rows.iter().map(|row| TakenOver { shard: row.key.clone(), from: from(&row.checkpoint) }).collect())
 }
 
+/// Refuses a table that has leases of others than the job whose owners' names begin with `prefix`. A job that begins where
+/// its own settings say must not mirror that over what others have left: a fleet that goes on there would skip what the job
+/// has not read.
+///
+/// # Errors
+/// The table cannot be read, or has such a lease: the error names it.
+pub(crate) async fn refuse_foreign<S: Store>(store: &S, prefix: &str) -> Result<()> {
+    let table = store.describe();
+    let rows = store.leases().await;
+    let rows = rows.map_err(|failure| Error::source(format!("could not read {table}")).caused_by(failure))?;
+    let Some(row) = rows.iter().find(|row| !row.owner.as_ref().is_some_and(|owner| owner.starts_with(prefix))) else {
+        return Ok(());
+    };
+    let shard = &row.key;
+    let owner = row.owner.as_ref().map_or_else(|| "nobody now".to_owned(), |owner| format!("\"{owner}\""));
+    Err(Error::config(format!(
+        "could not use {table} for a job that starts anew: it has the lease \"{shard}\" of another program (held by {owner}); \
+         take over from it (TakeOver::WhenIdle), or name another table"
+    )))
+}
+
 /// What is seen of the owners while one waits. Pure.
 #[derive(Debug)]
 struct Watch {

@@ -44,6 +44,9 @@ pub(super) struct Tending<S, C> {
     wanted: watch::Receiver<Wanted>,
     states: Arc<States>,
     stop: bool,
+    /// Whether only leases that are missing are made: before the first commit of a job's first start nothing that the table
+    /// says may go, since a start that fails before it has to find it again.
+    only_missing: bool,
     /// Whether `states` are to be mirrored, and when at the earliest.
     mirror: Option<Instant>,
     /// When the last mirroring began.
@@ -66,8 +69,22 @@ impl<S: Store, C: Clock> Tending<S, C> {
         let now = clock.now();
         // Given up on by the leases' expiry, not by the count of failures.
         let backoff = Backoff::new(Duration::MAX);
-        let (mirror, mirrored, pause, stop) = (Some(now), now, None, false);
-        Self { store, clock, terms, standing, held, wanted, states, stop, mirror, mirrored, backoff, pause }
+        let (mirror, mirrored, pause, stop, only_missing) = (Some(now), now, None, false, terms.first_start);
+        Self {
+            store,
+            clock,
+            terms,
+            standing,
+            held,
+            wanted,
+            states,
+            stop,
+            only_missing,
+            mirror,
+            mirrored,
+            backoff,
+            pause,
+        }
     }
 
     /// Writes the first mirror, and with it the leases that are missing.
@@ -96,6 +113,7 @@ impl<S: Store, C: Clock> Tending<S, C> {
 
     fn take_wanted(&mut self) {
         let wanted = self.wanted.borrow_and_update();
+        self.only_missing &= Arc::ptr_eq(&self.states, &wanted.states);
         self.states = Arc::clone(&wanted.states);
         self.stop = wanted.stop;
         self.mirror.get_or_insert(self.mirrored + self.terms.mirror_interval);
@@ -157,7 +175,8 @@ impl<S: Store, C: Clock> Tending<S, C> {
             return;
         }
         self.mirrored = now;
-        for stage in plan(&self.states, &self.held) {
+        for mut stage in plan(&self.states, &self.held) {
+            stage.retain(|write| !self.only_missing || matches!(write, Write::Create(_)));
             self.renew().await;
             let changes = stage.into_iter().filter_map(|write| self.change(write)).collect();
             if self.write(changes).await == Left::Some {

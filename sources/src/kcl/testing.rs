@@ -209,6 +209,7 @@ pub(super) fn metrics() -> SourceMetrics {
 /// The terms of `owner`, who knows of no dead one but those whose names begin with `dead`.
 pub(super) fn terms(owner: &str) -> Terms {
     Terms {
+        first_start: false,
         owner: owner.to_owned(),
         failover_time: FAILOVER,
         mirror_interval: MIRROR,

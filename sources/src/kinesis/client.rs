@@ -174,7 +174,8 @@ impl Client {
                 Err(Failure { remedy: Remedy::None, text: "the stream is being deleted".to_owned() })
             }
             _ => {
-                let hours = u64::try_from(summary.retention_period_hours).unwrap_or(0);
+                // No stream keeps its records for less than a day; the SDK makes a 0 of what is not said.
+                let hours = u64::try_from(summary.retention_period_hours).unwrap_or(0).max(24);
                 Ok(Summary { arn: summary.stream_arn, retention: Duration::from_secs(hours.saturating_mul(3_600)) })
             }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use shardflow::metrics::SourceMetrics;
-use shardflow::{Error, ErrorKind, Result};
+use shardflow::{Error, Result};
 use tokio::time::{Instant, timeout_at};
 
 use super::client::{Client, StreamName, Summary};
@@ -19,6 +19,9 @@ use crate::aws::retry::{Retries, WallClock};
 
 /// How long one call may take. GetRecords may answer with 10 MiB; a call that takes longer than this is lost.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a consumer that was just registered may take to be active.
+const CONSUMER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a connection may take to come about.
 const TCP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,13 +56,15 @@ pub(crate) async fn reach(settings: &Kinesis, metrics: &SourceMetrics) -> Result
 /// The time that reaching the stream may take, and what to say when it is over.
 struct Bounds<'a> {
     settings: &'a Kinesis,
+    /// How long that is.
+    time: Duration,
     deadline: Instant,
 }
 
 impl<'a> Bounds<'a> {
     fn new(settings: &'a Kinesis) -> Self {
         let time = settings.connect_timeout.min(Duration::from_secs(3600));
-        Self { settings, deadline: Instant::now() + time }
+        Self { settings, time, deadline: Instant::now() + time }
     }
 
     /// `stream "usage" at http://…`, as far as the settings tell.
@@ -74,7 +79,7 @@ impl<'a> Bounds<'a> {
 
     async fn within<T>(&self, what: &str, work: impl Future<Output = T>) -> Result<T> {
         timeout_at(self.deadline, work).await.map_err(|_| {
-            let time = self.settings.connect_timeout;
+            let time = self.time;
             Error::source(format!("could not open {}: {what} took longer than {time:?}", self.subject()))
         })
     }
@@ -127,9 +132,12 @@ impl<'a> Bounds<'a> {
         };
         let subject = format!("consumer \"{consumer}\" of {}", client.description);
         let look = || consumer::active(&client.sdk, &summary.arn, consumer);
-        match self.repeat(&subject, metrics, look).await {
+        // Too many at a time, and too many in all, are one answer: it is given time to be the former.
+        let patient =
+            Bounds { settings: self.settings, time: CONSUMER_TIMEOUT, deadline: Instant::now() + CONSUMER_TIMEOUT };
+        match patient.repeat(&subject, metrics, look).await {
             Ok(arn) => Ok(Way::FanOut { consumer: arn.into(), or_poll }),
-            Err(error) if or_poll && error.kind() == ErrorKind::Config => {
+            Err(error) if or_poll => {
                 tracing::warn!(consumer, stream = client.description, %error, "fan-out is refused: the shards are polled");
                 Ok(Way::Polling)
             }
@@ -162,7 +170,7 @@ impl<'a> Bounds<'a> {
         };
         let answer = timeout_at(self.deadline, attempts).await;
         answer.unwrap_or_else(|_| {
-            let time = self.settings.connect_timeout;
+            let time = self.time;
             let error = Error::source(format!("could not reach {subject} within {time:?}"));
             Err(match last {
                 Some(failure) => error.caused_by(failure),

@@ -20,7 +20,7 @@ pub(crate) async fn active(sdk: &Client, stream_arn: &str, name: &str) -> Result
         }
         Err(failure) if failure.remedy == Remedy::Missing => {
             let registered = sdk.register_stream_consumer().stream_arn(stream_arn).consumer_name(name).send().await;
-            registered.map_err(|error| refused(Failure::of(&error)))?;
+            registered.map_err(|error| Failure::of(&error))?;
             tracing::info!(consumer = name, stream = stream_arn, "consumer registered for enhanced fan-out");
             Err(waiting("it was just registered"))
         }
@@ -38,25 +38,6 @@ pub(crate) async fn deregister(sdk: &Client, stream_arn: &str, name: &str) -> Re
     }
 }
 
-/// A stream has room for 20 consumers. Where it is full, LimitExceeded is no throttling and does not pass by waiting.
-fn refused(failure: Failure) -> Failure {
-    let is_full = failure.text.starts_with("LimitExceededException");
-    Failure { remedy: if is_full { Remedy::None } else { failure.remedy }, ..failure }
-}
-
 fn waiting(text: &str) -> Failure {
     Failure { remedy: Remedy::Retry(Failed::Transient), text: text.to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stream_that_is_full_of_consumers_refuses_for_good() {
-        let throttled = |text: &str| Failure { remedy: Remedy::Retry(Failed::Throttled), text: text.to_owned() };
-        assert_eq!(refused(throttled("LimitExceededException: 20 consumers")).remedy, Remedy::None);
-        let slow = throttled("ThrottlingException: slow down");
-        assert_eq!(refused(slow.clone()), slow);
-    }
 }

@@ -25,6 +25,9 @@ const RENEW_AFTER: Duration = Duration::from_secs(285);
 /// without: what is silent for this long hangs.
 const SILENCE: Duration = Duration::from_secs(35);
 
+/// A subscription without an event is no success where it was this short.
+const SHORT: Duration = Duration::from_secs(5);
+
 /// How long an event that says that there is nothing to read holds.
 pub(super) const EVENT_FRESH: Duration = Duration::from_secs(10);
 
@@ -36,6 +39,8 @@ enum Over {
     Broken(Failure),
     /// The shard is read no further.
     Stopped(Stop),
+    /// It has ended, as it seems, and names no children: calls will tell.
+    Doubtful,
 }
 
 impl<A: ShardApi, C: Clock> ShardTask<A, C> {
@@ -52,6 +57,7 @@ impl<A: ShardApi, C: Clock> ShardTask<A, C> {
                     match self.listen(&mut events, &mut after, &mut retries).await? {
                         Over::Renew => continue,
                         Over::Stopped(stop) => return Ok(Left::Stopped(stop)),
+                        Over::Doubtful => return Ok(Left::Refused),
                         Over::Broken(failure) => failure,
                     }
                 }
@@ -63,8 +69,12 @@ impl<A: ShardApi, C: Clock> ShardTask<A, C> {
                     self.shard_metrics.failed(failed);
                     self.wait_out(&mut retries, failure).await?;
                 }
-                // There are no iterators here; and a place that the service does not know is read from the last record.
-                Remedy::NewIterator => after = None,
+                // Where the last event ended may be a place that the service does not know any more.
+                Remedy::NewIterator | Remedy::None | Remedy::Conflict if after.is_some() => after = None,
+                Remedy::NewIterator => {
+                    let failure = Failure { remedy: Remedy::Retry(Failed::Transient), ..failure };
+                    self.wait_out(&mut retries, failure).await?;
+                }
                 Remedy::Missing | Remedy::None | Remedy::Conflict => {
                     return self.refused(&from, failure, or_poll).await;
                 }
@@ -89,22 +99,38 @@ impl<A: ShardApi, C: Clock> ShardTask<A, C> {
         retries: &mut Retries<C>,
     ) -> Result<Over> {
         let begun = self.clock.now();
+        let mut events_taken = 0_u64;
         loop {
             let left = RENEW_AFTER.saturating_sub(self.clock.now().saturating_duration_since(begun));
             if left.is_zero() {
                 return Ok(Over::Renew);
             }
-            let fetched = match self.event(events, left).await {
+            let mut fetched = match self.event(events, left).await {
                 Ok(Some(fetched)) => fetched,
+                // What ends before it has said anything would be asked for again and again without a pause.
+                Ok(None) if events_taken == 0 && self.clock.now().saturating_duration_since(begun) < SHORT => {
+                    return Ok(Over::Broken(Failure {
+                        remedy: Remedy::Retry(Failed::Transient),
+                        text: "the subscription ended before its first event".to_owned(),
+                    }));
+                }
                 Ok(None) => return Ok(Over::Renew),
                 Err(failure) => return Ok(Over::Broken(failure)),
             };
             retries.succeeded();
+            events_taken = events_taken.saturating_add(1);
             let weight = budget::weight_of(&fetched.records);
             let share = self.budget.reserve(weight).await?;
             let next = fetched.next.clone();
+            let is_doubtful = next.is_none() && fetched.children.is_empty();
+            if is_doubtful {
+                fetched.next = Some(String::new());
+            }
             if let Some(stop) = self.take(fetched, share).await? {
                 return Ok(Over::Stopped(stop));
+            }
+            if is_doubtful {
+                return Ok(Over::Doubtful);
             }
             // Only now: before, what lay between was not handed over.
             *after = next;

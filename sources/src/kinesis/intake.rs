@@ -1,9 +1,9 @@
 //! What a shard's answers mean for the place that is read from: which records are new, what may have expired. Pure.
 //!
 //! Asked for what comes after a record that retention has passed, Kinesis gives the oldest that it still has, without a
-//! word. So a start that goes on after a stored record asks for that record itself first: if it comes, nothing is
-//! missing, and it is skipped; if a later one comes in its place, what lay between may be lost, unless the shard was found
-//! read to its end at a time whose records are all still kept.
+//! word. So a start that goes on after a record asks for that record itself first: if it comes, nothing is missing, and it
+//! is skipped; if a later one comes in its place, or nothing at all, what came after it may be lost, unless the shard was
+//! found read to its end at a time whose records are all still kept.
 //!
 //! An answer that is delivered twice, by whatever lies between the service and us, is found out by its sequence numbers,
 //! which only grow in a shard.
@@ -13,6 +13,9 @@ use std::time::Duration;
 
 use super::client::{Fetched, ReadFrom, Record};
 use super::position::{Sequence, ShardPosition, Standpoint, compare};
+
+/// After how many answers in a row an open shard is believed that it has neither the stored record nor any after it.
+const BLANKS: u32 = 3;
 
 /// How often to note that a shard is read to its end.
 const NOTE_EVERY: Duration = Duration::from_secs(600);
@@ -31,6 +34,8 @@ pub(super) struct Intake {
     empty_at: Option<u64>,
     /// Whether it is still open if records after the stored position have expired.
     unproven: bool,
+    /// How many answers in a row have said that there is neither the stored record nor any after it.
+    blank: u32,
     /// When the last note was written, or this reader began, in milliseconds since 1970.
     noted: u64,
 }
@@ -56,8 +61,13 @@ impl Intake {
     /// Begins at `standpoint`. `resumed`: an earlier run has stored it.
     pub(super) fn new(standpoint: Standpoint, now: u64, resumed: bool) -> Self {
         let Standpoint { at, empty_at } = standpoint;
-        let unproven = resumed && at != ShardPosition::TrimHorizon;
-        Self { position: at, empty_at, unproven, noted: now }
+        // What comes after a record is to be proven whoever has read it: this job, or another that it takes over from.
+        let unproven = match at {
+            ShardPosition::TrimHorizon => false,
+            ShardPosition::Time(_) => resumed,
+            ShardPosition::After(_) => true,
+        };
+        Self { position: at, empty_at, unproven, blank: 0, noted: now }
     }
 
     /// After the last record that was handed over.
@@ -98,24 +108,34 @@ impl Intake {
             }
             ShardPosition::After(sequence) => {
                 let sequence = sequence.clone();
-                self.take_after(records, &sequence, answer.millis_behind, kept_since)
+                let (behind, is_last) = (answer.millis_behind, answer.next.is_none());
+                self.take_after(records, &sequence, (behind, is_last), kept_since)
             }
         }
     }
 
-    fn take_after(&mut self, mut records: Vec<Record>, at: &Sequence, behind: Option<u64>, kept_since: u64) -> New {
+    fn take_after(
+        &mut self,
+        mut records: Vec<Record>,
+        at: &Sequence,
+        (behind, is_last): (Option<u64>, bool),
+        kept_since: u64,
+    ) -> New {
         let is_known = |record: &&Record| compare(&record.sequence, &at.number) != Ordering::Greater;
         let known = records.iter().take_while(is_known).count();
         let found = known.checked_sub(1).and_then(|last| records.get(last)).is_some_and(|r| r.sequence == at.number);
         let first_left = records.get(known).map(|record| Gap { first_arrived: record.arrived });
         let mut gap = None;
         if self.unproven {
-            let nothing_is_left = records.is_empty() && behind.unwrap_or(0) == 0;
+            let is_blank = records.is_empty() && behind.unwrap_or(0) == 0;
+            self.blank = if is_blank { self.blank + 1 } else { 0 };
+            let nothing_is_left = self.blank >= BLANKS || (is_blank && is_last);
             self.unproven = !(found || first_left.is_some() || nothing_is_left);
             let was_empty = self.empty_at.is_some_and(|millis| millis >= kept_since);
             // Where the stored record is gone and nothing is left, nobody can tell whether anything came after it; but
             // where it was quiet at a time that is still kept, nothing did.
-            gap = first_left.filter(|_| !found && !was_empty);
+            let left = first_left.or(nothing_is_left.then_some(Gap { first_arrived: None }));
+            gap = left.filter(|_| !found && !was_empty);
         }
         // An aggregate that was read in part, or whole, is looked into again.
         let reopened = usize::from(found && at.sub.is_some());
@@ -172,7 +192,7 @@ mod tests {
 
     fn fetched(sequences: &[&str], behind: u64) -> Fetched {
         let records = sequences.iter().map(|sequence| record(sequence, 7)).collect();
-        Fetched { records, millis_behind: Some(behind), ..Fetched::default() }
+        Fetched { records, millis_behind: Some(behind), next: Some("next".to_owned()), ..Fetched::default() }
     }
 
     fn resumed(standpoint: &str) -> Intake {
@@ -221,7 +241,26 @@ mod tests {
             assert_eq!(intake.read_from(), ReadFrom::At("99".to_owned()));
         }
         assert_eq!(take(&mut intake, &[], 0), new(&[]));
-        assert_eq!(take(&mut intake, &["100"], 0), new(&["100"]), "nothing lay between");
+        assert_eq!(take(&mut intake, &["99", "100"], 0), new(&["100"]), "the answer before it lagged");
+    }
+
+    #[test]
+    fn where_the_stored_record_and_all_after_it_are_gone_some_may_be_missing() {
+        let mut intake = resumed("after:99");
+        let told: Vec<bool> = (0..5).map(|_| take(&mut intake, &[], 0).2).collect();
+        assert_eq!(told, [false, false, true, false, false]);
+        let quiet = format!("after:99;empty:{}", NOW - 10);
+        let mut intake = resumed(&quiet);
+        assert!((0..5).all(|_| !take(&mut intake, &[], 0).2), "it was known to be quiet");
+        let end = Fetched { millis_behind: Some(0), ..Fetched::default() };
+        assert!(resumed("after:99").take(&mut end.clone(), NOW).gap.is_some(), "a closed shard says so once");
+    }
+
+    #[test]
+    fn a_first_start_after_what_another_program_has_read_is_proven_too() {
+        let mut intake = Intake::new(Standpoint::parse("after:99").unwrap(), NOW, false);
+        assert_eq!(intake.read_from(), ReadFrom::At("99".to_owned()));
+        assert!(take(&mut intake, &["101"], 5).2);
     }
 
     #[test]

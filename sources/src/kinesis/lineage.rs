@@ -76,15 +76,20 @@ impl Lineage {
     }
 }
 
-/// The splits that the end of a shard names. All their parents count, whether they are known or not: they are named by one of
-/// them, which has just been read.
-pub(crate) fn children(named: &[Shard]) -> Vec<Split> {
+/// The splits that the end of the shard `ended` names. All their parents count, whether they are known or not, and that shard is
+/// one of them, whether it is named among them or not.
+pub(crate) fn children(ended: &str, named: &[Shard]) -> Vec<Split> {
     let start = Standpoint::new(ShardPosition::TrimHorizon).to_position();
+    let others = named.iter().filter(|child| child.id != ended);
     let split = |child: &Shard| {
-        let parents = child.parents.iter().filter(|parent| **parent != child.id).map(SplitId::new).collect();
+        let mut parents: Vec<SplitId> =
+            child.parents.iter().filter(|parent| **parent != child.id).map(SplitId::new).collect();
+        if parents.iter().all(|parent| parent.as_str() != ended) {
+            parents.push(SplitId::new(ended));
+        }
         Split::new(SplitId::new(&child.id), parents, start.clone())
     };
-    named.iter().map(split).collect()
+    others.map(split).collect()
 }
 
 #[cfg(test)]
@@ -147,6 +152,13 @@ mod tests {
         let mut lineage = Lineage::new(&KnownSplits::new(), true, at());
         lineage.splits(&[shard("a", &[])]);
         assert_eq!(lineage.splits(&[shard("b", &["a"])])[0].parents, [SplitId::new("a")]);
+    }
+
+    #[test]
+    fn a_child_that_an_end_names_has_that_shard_as_its_parent_whatever_it_says_itself() {
+        let named = [shard("x", &[]), shard("y", &["other", "ended"]), shard("ended", &[])];
+        let parents: Vec<_> = children("ended", &named).into_iter().map(|split| split.parents).collect();
+        assert_eq!(parents, [vec![SplitId::new("ended")], vec![SplitId::new("other"), SplitId::new("ended")]]);
     }
 
     #[test]

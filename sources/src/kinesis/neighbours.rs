@@ -12,7 +12,7 @@ use super::client::{Client, ShardApi};
 use super::committed::{Committed, HashRanges};
 use super::follower::ShardFollower;
 use super::lineage::Shard;
-use super::start::FirstStart;
+use super::start::{FirstStart, Start};
 use crate::aws::retry::{Retries, WallClock};
 
 /// What is made for the sake of others: who follows the job's commits, if anybody does, and the hash keys that it tells of.
@@ -30,6 +30,7 @@ pub(super) async fn meet(
     if !has_any(settings) {
         return Ok((own, (None, ranges)));
     }
+    refuse_two_beginnings(settings)?;
     let listed = listed(settings, client, metrics).await?;
     ranges.listed(&listed);
     let committed = Committed::new(context.known.clone(), ranges.clone());
@@ -48,6 +49,29 @@ pub(super) async fn meet(
         mirror,
     };
     Ok((own, (Some(follower), ranges)))
+}
+
+/// Each of them says where the shards begin, and none of them is less than the others.
+fn refuse_two_beginnings(settings: &Kinesis) -> Result<()> {
+    let mut beginnings = Vec::new();
+    if matches!(settings.start, Start::Shards(_)) {
+        beginnings.push("Start::Shards");
+    }
+    #[cfg(feature = "kcl")]
+    if settings.leases.as_ref().is_some_and(|leases| leases.takes_over() != crate::kcl::TakeOver::No) {
+        beginnings.push("the lease table");
+    }
+    #[cfg(feature = "zookeeper")]
+    if settings.spout.as_ref().is_some_and(crate::zookeeper::SpoutNodes::takes_over) {
+        beginnings.push("the spout's nodes");
+    }
+    match beginnings.as_slice() {
+        [first, second, ..] => Err(Error::config(format!(
+            "could not tell where to start stream \"{}\": both {first} and {second} are to say so",
+            settings.stream
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn has_any(settings: &Kinesis) -> bool {
@@ -125,7 +149,7 @@ mod kcl {
     use super::super::position::ShardPosition;
     use super::super::start::{Begin, FirstStart};
     use crate::aws::retry::{Clock, WallClock};
-    use crate::kcl::{From, IfAbsent, Keeper, TakeOver, TakenOver, Terms, take_over};
+    use crate::kcl::{From, IfAbsent, Keeper, TakeOver, TakenOver, Terms, refuse_foreign, take_over};
 
     /// Takes over from a fleet at the first start, and holds the leases from then on.
     pub(super) async fn meet(
@@ -142,16 +166,22 @@ mod kcl {
         let if_absent = if takes_over { IfAbsent::Refuse } else { IfAbsent::Make };
         let region = client.stream.region().or(settings.region.as_deref());
         let table = leases.open(region, if_absent, metrics).await?;
+        let prefix = format!("{}/", context.job);
+        if context.first_start && !takes_over {
+            refuse_foreign(&table, &prefix).await?;
+        }
         let mut start = own;
         if takes_over {
             let taken = take_over(&table, &WallClock, leases.failover(), leases.takes_over(), metrics).await?;
             start = begin(taken, start)?;
         }
         let states = if context.first_start { first_states(&start, listed) } else { committed.states() };
-        let prefix = format!("{}/{}/", context.job, context.state_id);
-        let predecessor = prefix.clone();
+        let predecessor = format!("{prefix}{}/{}/", context.state_id, boot());
+        let nonce: u32 = rand::random();
         let terms = Terms {
-            owner: format!("{prefix}{}", context.incarnation),
+            // A state folder that was copied or restored has its incarnations twice.
+            owner: format!("{predecessor}{}-{nonce:08x}", context.incarnation),
+            first_start: context.first_start,
             failover_time: leases.failover(),
             mirror_interval: leases.interval(),
             is_my_predecessor: Arc::new(move |owner| owner.starts_with(&predecessor)),
@@ -160,6 +190,14 @@ mod kcl {
         let keeper = Keeper::start(table, WallClock, terms, states, &context.runtime).await?;
         keeper.ready().await?;
         Ok((start, Some(keeper)))
+    }
+
+    /// This machine since it was started. An earlier run of the job on it is dead, since a state folder has one process at a
+    /// time; of a folder that has moved here nobody knows.
+    fn boot() -> String {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let id: String = id.chars().filter(char::is_ascii_hexdigit).take(12).collect();
+        if id.is_empty() { format!("{:012x}", rand::random::<u64>()) } else { id }
     }
 
     /// Where the job begins in each shard that the fleet has a lease of.

@@ -7,6 +7,7 @@ use shardflow::{Error, Result};
 use super::budget::{Appetite, Share};
 use super::client::{Fetched, ShardApi};
 use super::pacing::{self, Answer};
+use super::position::ShardPosition;
 use super::shard::{ShardTask, Stop};
 use crate::aws::backoff::Failed;
 use crate::aws::failure::{Failure, Remedy};
@@ -27,6 +28,8 @@ struct Calls<C> {
     /// Whether the last call only found that its iterator had expired.
     renewed: bool,
     appetite: Appetite,
+    /// Where an answer has said that the shard has ended, without naming what follows.
+    ended_at: Option<ShardPosition>,
     retries: Retries<C>,
 }
 
@@ -39,6 +42,7 @@ impl<A: ShardApi, C: Clock> ShardTask<A, C> {
             gap: self.settings.pace.shortest(),
             renewed: false,
             appetite: Appetite::unknown(),
+            ended_at: None,
             retries: self.retries("read"),
         };
         loop {
@@ -80,14 +84,35 @@ impl<A: ShardApi, C: Clock> ShardTask<A, C> {
     }
 
     /// Takes in what an answer says about the shard and the next call.
-    async fn answered(&mut self, calls: &mut Calls<C>, fetched: Fetched, share: Share) -> Result<Option<Stop>> {
+    ///
+    /// An answer that lacks the next iterator, and names no children, may be the end of a closed shard or a broken answer; to
+    /// take the one for the other would be to read the shard never again. So the end is asked for once more, where the
+    /// records stop.
+    async fn answered(&mut self, calls: &mut Calls<C>, mut fetched: Fetched, share: Share) -> Result<Option<Stop>> {
         calls.retries.succeeded();
         calls.renewed = false;
         let bytes = fetched.records.iter().map(|record| record.data.len() as u64).sum();
         let answer = Answer { records: fetched.records.len(), bytes, millis_behind: fetched.millis_behind };
         calls.gap = self.settings.pace.gap(calls.gap, answer);
         calls.iterator = fetched.next.clone().map(|next| (next, self.clock.now()));
-        self.take(fetched, share).await
+        let is_doubtful = fetched.next.is_none() && fetched.children.is_empty();
+        if !is_doubtful {
+            calls.ended_at = None;
+            return self.take(fetched, share).await;
+        }
+        let said_before = calls.ended_at.take().is_some_and(|at| at == *self.intake.position());
+        let has_records = !fetched.records.is_empty();
+        let before = self.intake.position().clone();
+        if !said_before {
+            fetched.next = Some(String::new());
+        }
+        let stop = self.take(fetched, share).await?;
+        // Records that came with it may be followed by others.
+        let moved = has_records && before != *self.intake.position();
+        if stop.is_none() || moved {
+            calls.ended_at = Some(self.intake.position().clone());
+        }
+        Ok(stop.filter(|stop| !moved || matches!(stop, Stop::Unheard)))
     }
 
     /// Waits a failure out, where it may pass. `iterator` is the one that was used.

@@ -132,13 +132,19 @@ impl<A: ShardApi, C: Clock> ShardTask<A, C> {
         self.shard_metrics.repeated(repeated);
         if let Some(Gap { first_arrived }) = gap {
             let arrived = first_arrived.and_then(|millis| Timestamp::from_millisecond(millis).ok());
-            let arrived = arrived.map_or_else(|| "unknown".to_owned(), |time| time.to_string());
-            self.expired(&format!(
-                "the record at the stored position has expired, and the first that is left arrived at {arrived}"
-            ))?;
+            let left = match arrived {
+                Some(time) => format!("the first that is left arrived at {time}"),
+                None if records.is_empty() => "none after it is left".to_owned(),
+                None => "nobody knows when the first that is left arrived".to_owned(),
+            };
+            self.expired(&format!("the record at the stored position has expired, and {left}"))?;
         }
         let last_arrived = records.last().and_then(|record| record.arrived);
         let behind = fetched.millis_behind;
+        if !records.is_empty() {
+            // What was said before does not hold for these.
+            self.standing.set_behind(None);
+        }
         if self.hand_over(records, share).await.is_err() {
             return Ok(Some(Stop::Unheard));
         }
@@ -159,7 +165,7 @@ impl<A: ShardApi, C: Clock> ShardTask<A, C> {
         } else {
             self.standing.something_to_read();
         }
-        Ok(fetched.next.is_none().then(|| Stop::End(lineage::children(&fetched.children))))
+        Ok(fetched.next.is_none().then(|| Stop::End(lineage::children(&self.shard, &fetched.children))))
     }
 
     /// Sends the records on, waiting for room, and moves the position with each batch.

@@ -205,6 +205,11 @@ impl SpoutNodes {
         self
     }
 
+    /// Whether it is to say where a first start begins.
+    pub(crate) fn takes_over(&self) -> bool {
+        self.take_over != TakeOver::No
+    }
+
     /// The topology's name.
     #[must_use]
     pub fn topology(&self) -> &str {

@@ -47,9 +47,11 @@ impl TakenOver {
         stream.keys().map(|id| (id.clone(), place(id))).collect()
     }
 
-    /// The shards that the spout knew and that the stream no longer lists: what was unread in them has expired.
+    /// The shards that the spout was reading and that the stream no longer lists: what was unread in them has expired. A state
+    /// node alone says little, since the spout never deletes one; it counts where there is no list.
     pub(crate) fn gone(&self, stream: &Lineages) -> Vec<String> {
-        self.known().into_iter().filter(|id| !stream.contains_key(*id)).map(ToOwned::to_owned).collect()
+        let read = self.list.as_ref().map_or_else(|| self.known(), |list| list.iter().map(String::as_str).collect());
+        read.into_iter().filter(|id| !stream.contains_key(*id)).map(ToOwned::to_owned).collect()
     }
 
     fn known(&self) -> BTreeSet<&str> {
@@ -118,6 +120,12 @@ mod tests {
         let expected = ["a after:42", "a1 trim-horizon", "b at:7", "b1 at:7", "e trim-horizon"];
         assert_eq!(starts(&taken, &stream), expected);
         assert_eq!(taken.gone(&stream), ["expired"]);
+    }
+
+    #[test]
+    fn a_state_node_of_a_shard_that_has_left_the_list_is_of_no_account() {
+        let taken = taken(Some(&["child", "expired"]), &[("parent", "5"), ("child", "42")]);
+        assert_eq!(taken.gone(&stream(&[("child", &[])])), ["expired"], "the parent was read to its end long ago");
     }
 
     #[test]

@@ -7,10 +7,12 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
+use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::ShardIteratorType;
 use shardflow::testing::Collected;
 use shardflow_sources::Kinesis;
 use shardflow_sources::kcl::{Leases, TakeOver};
+use shardflow_sources::kpl::{UserRecord, aggregate};
 
 use crate::job::{Numbered, assert_exact, put, records, start};
 use crate::support::ministack::Ministack;
@@ -134,9 +136,19 @@ async fn a_table_written_by_hand_is_taken_over_at_the_right_records() {
     let table = world.table.create_table().table_name(TABLE).billing_mode(BillingMode::PayPerRequest);
     let table = table.attribute_definitions(name("leaseKey", ScalarAttributeType::S)).key_schema(key);
     table.send().await.unwrap();
-    // As a worker leaves it that has read some of the first shard and all of the second so far.
-    let mut left = 0;
-    for (shard, done) in [("shardId-000000000000", 7), ("shardId-000000000001", usize::MAX)] {
+    // An aggregate of five, of which a worker has processed three, at the end of the second shard.
+    let user = |number: u64| UserRecord {
+        partition_key: "whole".to_owned(),
+        data: serde_json::to_vec(&("whole", number)).unwrap(),
+        ..UserRecord::default()
+    };
+    let call = world.stand.client().put_record().stream_name("usage").partition_key("whole");
+    let call =
+        call.explicit_hash_key(u128::MAX.to_string()).data(Blob::new(aggregate(&(0..5).map(user).collect::<Vec<_>>())));
+    call.send().await.unwrap();
+    // As a worker leaves it that has read some of the first shard and all of the second so far, but for two in the aggregate.
+    let mut left = 2;
+    for (shard, done, sub) in [("shardId-000000000000", 7, "0"), ("shardId-000000000001", usize::MAX, "2")] {
         let sequences = world.sequences(shard).await;
         let done = done.min(sequences.len());
         left += sequences.len() - done;
@@ -144,9 +156,13 @@ async fn a_table_written_by_hand_is_taken_over_at_the_right_records() {
         let number = |number: &str| AttributeValue::N(number.to_owned());
         let row = world.table.put_item().table_name(TABLE).item("leaseKey", text(shard));
         let row = row.item("leaseOwner", text("worker-1")).item("leaseCounter", number("42"));
-        let row = row.item("checkpoint", text(&sequences[done - 1])).item("checkpointSubSequenceNumber", number("0"));
+        let row = row.item("checkpoint", text(&sequences[done - 1])).item("checkpointSubSequenceNumber", number(sub));
         row.item("ownerSwitchesSinceCheckpoint", number("0")).send().await.unwrap();
     }
+    let state = tempfile::tempdir().unwrap();
+    let refused = start(world.source(world.leases()), state.path(), &Collected::new()).outcome().await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("take over") && refused.contains("worker-1"), "{refused}");
     let (state, seen) = (tempfile::tempdir().unwrap(), Collected::<Numbered>::new());
     let running = start(world.source(world.leases().take_over(TakeOver::WhenIdle)), state.path(), &seen);
     running.until(left).await;
@@ -157,4 +173,7 @@ async fn a_table_written_by_hand_is_taken_over_at_the_right_records() {
     assert_eq!(values.len(), left + KEYS as usize, "nothing that the fleet has processed comes again");
     assert_eq!(values.iter().collect::<BTreeSet<_>>().len(), values.len());
     assert_eq!(values.iter().filter(|(_, number)| *number == 10).count() as u64, KEYS);
+    let of_the_aggregate: Vec<u64> =
+        values.iter().filter(|(key, _)| key == "whole").map(|(_, number)| *number).collect();
+    assert_eq!(of_the_aggregate, [3, 4]);
 }

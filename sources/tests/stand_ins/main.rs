@@ -13,3 +13,5 @@ mod job;
 mod leases;
 mod reshards;
 mod servers;
+#[cfg(feature = "zookeeper")]
+mod spout;

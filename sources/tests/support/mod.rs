@@ -11,3 +11,4 @@ pub(crate) mod sdk;
 pub(crate) mod servers;
 pub(crate) mod stand;
 pub(crate) mod tls;
+pub(crate) mod zookeeper;

@@ -41,12 +41,22 @@ impl Form {
             Self::KeyField(path) => (key_in(line, path)?, None, line.to_vec()),
             Self::Envelope => {
                 let Envelope { partition_key, explicit_hash_key, data } = envelope(line)?;
-                let partition_key = partition_key.ok_or("it has no partition_key")?;
+                // A record of a stream that does without keys has none; `tail` says null.
+                let partition_key = match partition_key {
+                    Some(key) => key,
+                    None if says_null(line, "partition_key") => format!("{:016x}", random_key()),
+                    None => return Err("it has no partition_key".to_owned()),
+                };
                 (partition_key, explicit_hash_key, data.ok_or("it has neither data nor data_base64")?)
             }
         };
         PutRecord::new(id, key, hash, data, most_bytes).map_err(|refused| refused.to_string())
     }
+}
+
+/// Whether a field is there and says that it has no value.
+fn says_null(line: &[u8], name: &str) -> bool {
+    serde_json::from_slice::<Value>(line).is_ok_and(|line| line.get(name).is_some_and(Value::is_null))
 }
 
 /// Keys need to be spread, not secret.
@@ -74,7 +84,8 @@ fn envelope(line: &[u8]) -> Result<Envelope, String> {
         None | Some("null") => Ok(None),
         Some(raw) => serde_json::from_str::<String>(raw).map(Some).map_err(|_| format!("its {name} is no text")),
     };
-    let data = match (fields.get("data").map(|raw| raw.get()), text("data_base64")?) {
+    let data = fields.get("data").map(|raw| raw.get()).filter(|raw| *raw != "null");
+    let data = match (data, text("data_base64")?) {
         (Some(_), Some(_)) => return Err("it has both data and data_base64".to_owned()),
         (None, base64) => match base64.map(|base64| BASE64_STANDARD.decode(base64)).transpose() {
             Ok(data) => data,
