@@ -140,12 +140,12 @@ fn a_hot_split_is_released_and_goes_on_elsewhere_in_a_later_epoch() {
     dealer.rebalance();
     let released: Vec<_> = hub.receive(0).into_iter().collect();
     let [HubMessage::Release(split)] = released.as_slice() else { panic!("{} messages", released.len()) };
-    assert_eq!(split.as_str(), "a");
+    assert_eq!(split.as_str(), "c", "the one that leaves the two closest");
     let record = SplitRecord { parents: Vec::new(), position: Position::new("7"), status: SplitStatus::Reading };
     dealer.note(Report::Released { split: split.clone(), record: record.clone(), epoch: Epoch::new(5) }).unwrap();
     let opened: Vec<_> = hub.receive(1).into_iter().collect();
     let [HubMessage::Open(opened)] = opened.as_slice() else { panic!("{} messages", opened.len()) };
-    assert_eq!((opened.split.as_str(), &opened.record, opened.after), ("a", &record, Some(Epoch::new(5))));
+    assert_eq!((opened.split.as_str(), &opened.record, opened.after), ("c", &record, Some(Epoch::new(5))));
     assert_eq!(counts(&dealer), [1, 3]);
 }
 

@@ -97,7 +97,6 @@ impl<A: ShardApi, C: Clock> ShardTask<A, C> {
         calls.iterator = fetched.next.clone().map(|next| (next, self.clock.now()));
         let is_doubtful = fetched.next.is_none() && fetched.children.is_empty();
         if !is_doubtful {
-            calls.ended_at = None;
             return self.take(fetched, share).await;
         }
         let said_before = calls.ended_at.take().is_some_and(|at| at == *self.intake.position());

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::batches::Batches;
 use super::budget::{Budget, Share};
-use super::client::{Fetched, ReadFrom, ShardApi};
+use super::client::{Fetched, ShardApi};
 use super::intake::{Gap, Intake, New, kept_since};
 use super::lineage;
 use super::metrics::ShardMetrics;
@@ -149,7 +149,9 @@ impl<A: ShardApi, C: Clock> ShardTask<A, C> {
             return Ok(Some(Stop::Unheard));
         }
         // Only now: as long as batches of this answer wait, the reader has not come this far.
-        self.standing.set_behind(behind);
+        if behind.is_some() {
+            self.standing.set_behind(behind);
+        }
         let age = last_arrived.map(|arrived| now.saturating_sub(u64::try_from(arrived).unwrap_or(0)));
         if let Some(age) = age.or(is_the_end_for_now.then_some(0)) {
             self.shard_metrics.iterator_age(age);
@@ -210,13 +212,14 @@ impl<A: ShardApi, C: Clock> ShardTask<A, C> {
                 self.expired("the shard is gone, with all its records")?;
                 Ok(None)
             }
-            Err(failure) => Err(self.failed_at(&from, failure)),
+            Err(failure) => Err(self.failed_at(failure)),
         }
     }
 
-    pub(super) fn failed_at(&self, from: &ReadFrom, failure: Failure) -> Error {
-        let (shard, stream) = (&self.shard, self.api.describe());
-        Error::source(format!("could not read shard \"{shard}\" of {stream} from \"{from}\"")).caused_by(failure)
+    fn failed_at(&self, failure: Failure) -> Error {
+        let (shard, stream, position) = (&self.shard, self.api.describe(), self.intake.position());
+        Error::source(format!("could not read shard \"{shard}\" of {stream} from position \"{position}\""))
+            .caused_by(failure)
     }
 
     pub(super) fn retries(&self, what: &str) -> Retries<C> {

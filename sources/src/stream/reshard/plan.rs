@@ -96,18 +96,18 @@ impl Plan {
                 "could not plan: the open shards are not all hash keys once; is it being resharded?",
             ));
         }
+        let mut board = Board { pieces: pieces.clone(), steps: Vec::new() };
+        match goal {
+            Goal::SplitHottest(count) => board.split_hottest(count)?,
+            Goal::MergeColdest(count) => board.merge_coldest(count)?,
+            Goal::ToCount(count) => board.even_out(count)?,
+        }
         let tells_hot_from_cold = pieces.iter().any(|piece| piece.load.bytes() > 0);
         if !tells_hot_from_cold && !matches!(goal, Goal::ToCount(_)) {
             return Err(Error::config(
                 "could not plan: nothing was measured in any shard, so nothing tells hot from cold; measure for longer, or see \
                  whether this machine's clock is right",
             ));
-        }
-        let mut board = Board { pieces: pieces.clone(), steps: Vec::new() };
-        match goal {
-            Goal::SplitHottest(count) => board.split_hottest(count)?,
-            Goal::MergeColdest(count) => board.merge_coldest(count)?,
-            Goal::ToCount(count) => board.even_out(count)?,
         }
         Ok(Self { before: pieces, steps: board.steps, after: board.pieces })
     }
