@@ -63,7 +63,15 @@ impl Scenario {
             let entries = (0..ACCOUNTS).map(entry).collect();
             let call = stream.client().put_records().stream_name("numbered").set_records(Some(entries));
             assert_eq!(call.send().await.unwrap().failed_record_count(), Some(0));
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(15)).await;
+        }
+    }
+
+    /// Waits for something new to be committed; for two seconds at most, since all may be read already.
+    fn wait_for_more(&self, before: usize) {
+        let until = Instant::now() + Duration::from_secs(2);
+        while self.seen().len() == before && Instant::now() < until {
+            pause();
         }
     }
 
@@ -98,7 +106,8 @@ fn survive(test: &str, fan_out: bool) {
         let producer = scenario.runtime.spawn(Scenario::put(scenario.stream.clone(), round));
         let mut job = scenario.job(fan_out);
         job.says("split opened");
-        scenario.pass(0..200);
+        scenario.wait_for_more(before);
+        scenario.pass(0..100);
         let (stream, merges) = (scenario.stream.clone(), round % 2 == 1);
         let shards = scenario.runtime.block_on(scenario.stream.open_shards()).unwrap();
         let resharded = scenario.runtime.spawn(async move {
