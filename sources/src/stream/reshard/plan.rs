@@ -103,10 +103,11 @@ impl Plan {
             Goal::ToCount(count) => board.even_out(count)?,
         }
         let tells_hot_from_cold = pieces.iter().any(|piece| piece.load.bytes() > 0);
-        if !tells_hot_from_cold && !matches!(goal, Goal::ToCount(_)) {
+        // A quiet stream has no hottest shard; its coldest may be merged all the same.
+        if !tells_hot_from_cold && matches!(goal, Goal::SplitHottest(_)) {
             return Err(Error::config(
-                "could not plan: nothing was measured in any shard, so nothing tells hot from cold; measure for longer, or see \
-                 whether this machine's clock is right",
+                "could not plan: nothing was measured in any shard, so none is the hottest; measure for longer, or see whether \
+                 this machine's clock is right",
             ));
         }
         Ok(Self { before: pieces, steps: board.steps, after: board.pieces })
