@@ -19,13 +19,22 @@ use super::committed::HashRanges;
 use super::fanout;
 #[cfg(any(feature = "kcl", feature = "zookeeper"))]
 use super::follower::ShardFollower;
-use super::lineage::Lineage;
+use super::intake::Intake;
+use super::lineage::{Lineage, Shard};
 use super::metrics::ShardMetrics;
 use super::position::Standpoint;
 use super::reader::ShardReader;
 use super::shard::{OnExpired, Settings, ShardTask, Way};
 use super::standing::Standing;
-use crate::aws::retry::{Retries, WallClock};
+use crate::aws::retry::{Clock, Retries, WallClock};
+
+/// All shards that the stream lists now; failures that may pass are waited out for `give_up_after`.
+pub(super) async fn list(client: &Client, give_up_after: Duration, metrics: &SourceMetrics) -> Result<Vec<Shard>> {
+    let stream = client.describe();
+    let retries = Retries::new(give_up_after, &WallClock, metrics, format!("list the shards of {stream}"));
+    let listed = retries.run(|| client.shards()).await;
+    listed.map_err(|failure| Error::source(format!("could not list the shards of {stream}")).caused_by(failure))
+}
 
 /// The shards of one stream.
 pub(crate) struct KinesisEnumerator {
@@ -77,12 +86,7 @@ impl Enumerator for KinesisEnumerator {
 
     fn discover(&mut self) -> BoxFuture<'_, Result<Discovery>> {
         Box::pin(async move {
-            let attempted = format!("list the shards of {}", self.client.describe());
-            let retries = Retries::new(self.settings.give_up_after, &WallClock, &self.metrics, attempted);
-            let listed = retries.run(|| self.client.shards()).await;
-            let listed = listed.map_err(|failure| {
-                Error::source(format!("could not list the shards of {}", self.client.describe())).caused_by(failure)
-            })?;
+            let listed = list(&self.client, self.settings.give_up_after, &self.metrics).await?;
             self.judge_expired(&self.lineage.expired(&listed))?;
             #[cfg(any(feature = "kcl", feature = "zookeeper"))]
             self.follower.1.listed(&listed);
@@ -104,7 +108,7 @@ impl Enumerator for KinesisEnumerator {
             api: self.client.clone(),
             clock: WallClock,
             shard: split.to_string(),
-            intake: ShardTask::<Client, _>::begin(standpoint, &WallClock, resumed),
+            intake: Intake::new(standpoint, WallClock.wall_millis(), resumed),
             may_be_gone: resumed && !self.listed.contains(split),
             settings: self.settings.clone(),
             budget: self.budget.clone(),

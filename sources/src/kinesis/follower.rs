@@ -30,13 +30,14 @@ impl Follower for ShardFollower {
 
     fn committed(&mut self, changes: &[(SplitId, Option<SplitRecord>)]) {
         self.committed.change(changes);
+        let states = self.committed.states();
         #[cfg(feature = "kcl")]
         if let Some(keeper) = &self.keeper {
-            keeper.committed(self.committed.states());
+            keeper.committed(states.clone());
         }
         #[cfg(feature = "zookeeper")]
         if let Some(mirror) = &self.mirror {
-            mirror.committed(self.committed.states());
+            mirror.committed(states);
             crate::zookeeper::publish(mirror, &self.step);
         }
     }

@@ -8,12 +8,11 @@ use shardflow::source::SourceContext;
 use shardflow::{Error, Result};
 
 use super::Kinesis;
-use super::client::{Client, ShardApi};
+use super::client::Client;
 use super::committed::{Committed, HashRanges};
+use super::enumerator::list;
 use super::follower::ShardFollower;
-use super::lineage::Shard;
 use super::start::{FirstStart, Start};
-use crate::aws::retry::{Retries, WallClock};
 
 /// What is made for the sake of others: who follows the job's commits, if anybody does, and the hash keys that it tells of.
 pub(super) type Followed = (Option<ShardFollower>, HashRanges);
@@ -31,7 +30,7 @@ pub(super) async fn meet(
         return Ok((own, (None, ranges)));
     }
     refuse_two_beginnings(settings)?;
-    let listed = listed(settings, client, metrics).await?;
+    let listed = list(client, settings.connect_timeout, metrics).await?;
     ranges.listed(&listed);
     let committed = Committed::new(context.known.clone(), ranges.clone());
     #[cfg(feature = "zookeeper")]
@@ -84,14 +83,6 @@ fn has_any(settings: &Kinesis) -> bool {
         return true;
     }
     false
-}
-
-async fn listed(settings: &Kinesis, client: &Client, metrics: &SourceMetrics) -> Result<Vec<Shard>> {
-    let attempted = format!("list the shards of {}", client.describe());
-    let retries = Retries::new(settings.connect_timeout, &WallClock, metrics, attempted);
-    retries.run(|| client.shards()).await.map_err(|failure| {
-        Error::source(format!("could not list the shards of {}", client.describe())).caused_by(failure)
-    })
 }
 
 #[cfg(feature = "zookeeper")]

@@ -14,6 +14,7 @@ use crate::aws::backoff::Failed;
 use crate::aws::failure::{Failure, Remedy};
 use crate::kinesis::budget::Budget;
 use crate::kinesis::client::{Events, Fetched, ReadFrom, Record};
+use crate::kinesis::intake::Intake;
 use crate::kinesis::lineage::Shard;
 use crate::kinesis::metrics::ShardMetrics;
 use crate::kinesis::pacing::{Allowance, IDLE_GAP, Pace};
@@ -190,7 +191,7 @@ fn open_with(
             api: script.clone(),
             clock: script.clock.clone(),
             shard: "shardId-0".to_owned(),
-            intake: ShardTask::<Script, _>::begin(Standpoint::new(position), &script.clock, resumed),
+            intake: Intake::new(Standpoint::new(position), script.clock.wall_millis(), resumed),
             may_be_gone: false,
             settings: Settings {
                 way: Way::Polling,

@@ -19,7 +19,6 @@ use super::intake::{Gap, Intake, New, kept_since};
 use super::lineage;
 use super::metrics::ShardMetrics;
 use super::pacing::Pace;
-use super::position::Standpoint;
 use super::standing::Standing;
 use crate::aws::failure::{Failure, Remedy};
 use crate::aws::retry::{Clock, Retries};
@@ -230,11 +229,6 @@ impl<A: ShardApi, C: Clock> ShardTask<A, C> {
     pub(super) fn failed(&self, failure: Failure) -> Error {
         let (shard, stream) = (&self.shard, self.api.describe());
         Error::source(format!("could not read shard \"{shard}\" of {stream}")).caused_by(failure)
-    }
-
-    /// Where the reader begins, as it is stored.
-    pub(crate) fn begin(standpoint: Standpoint, clock: &C, resumed: bool) -> Intake {
-        Intake::new(standpoint, clock.wall_millis(), resumed)
     }
 }
 
