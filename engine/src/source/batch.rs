@@ -1,6 +1,7 @@
 //! Records as a source hands them over.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Write};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,8 +38,8 @@ pub struct RecordMeta {
 enum Positions {
     /// Record i stands at `base` + its start in the buffer.
     Offsets { base: u64 },
-    /// One text a record.
-    Texts(Vec<Box<str>>),
+    /// One text a record, all in one, and where each ends: an allocation a record would cost more than its bytes.
+    Texts { all: String, ends: Vec<u32> },
 }
 
 impl RawBatch {
@@ -55,26 +56,29 @@ impl RawBatch {
         Self {
             buffer: Vec::new(),
             spans: Vec::new(),
-            positions: Positions::Texts(Vec::new()),
+            positions: Positions::Texts { all: String::new(), ends: Vec::new() },
             metas: Vec::new(),
             faults: Vec::new(),
             after,
         }
     }
 
-    /// Adds a record. Only for batches made by [`RawBatch::with_positions`].
-    pub fn push(&mut self, bytes: &[u8], position: &str) {
+    /// Adds a record, which stands at `position` as it prints itself. Only for batches made by
+    /// [`RawBatch::with_positions`].
+    pub fn push(&mut self, bytes: &[u8], position: impl fmt::Display) {
         let start = self.buffer.len() as u32;
         self.buffer.extend_from_slice(bytes);
         self.spans.push((start, self.buffer.len() as u32));
-        if let Positions::Texts(texts) = &mut self.positions {
-            texts.push(position.into());
+        if let Positions::Texts { all, ends } = &mut self.positions {
+            // Writing to a string cannot fail; a position that cannot be printed is an empty one.
+            let _ = write!(all, "{position}");
+            ends.push(all.len() as u32);
         }
     }
 
     /// Adds a record with what the source says of it. Only for batches made by [`RawBatch::with_positions`], and for all
     /// records of a batch or none.
-    pub fn push_with(&mut self, bytes: &[u8], position: &str, meta: RecordMeta) {
+    pub fn push_with(&mut self, bytes: &[u8], position: impl fmt::Display, meta: RecordMeta) {
         self.push(bytes, position);
         self.metas.push(meta);
     }
@@ -145,7 +149,12 @@ impl RawBatch {
                 let start = self.spans.get(index).map_or(0, |span| u64::from(span.0));
                 base.saturating_add(start).to_string()
             }
-            Positions::Texts(texts) => texts.get(index).map(ToString::to_string).unwrap_or_default(),
+            Positions::Texts { all, ends } => {
+                let end_of = |index: usize| ends.get(index).map(|end| *end as usize);
+                let start = index.checked_sub(1).map_or(Some(0), end_of);
+                let text = start.zip(end_of(index)).and_then(|(start, end)| all.get(start..end));
+                text.unwrap_or_default().to_owned()
+            }
         }
     }
 
@@ -153,5 +162,22 @@ impl RawBatch {
     #[must_use]
     pub fn after(&self) -> &Position {
         &self.after
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_record_keeps_its_own_position() {
+        let mut batch = RawBatch::with_positions(Position::new("after:30"));
+        batch.push(b"one", "9");
+        batch.push_with(b"", 10, RecordMeta::default());
+        batch.push(b"three", "");
+        batch.push(b"four", "30:1");
+        let seen: Vec<(String, &[u8])> = (0..5).map(|index| (batch.position(index), batch.record(index))).collect();
+        let expected: [(&str, &[u8]); 5] = [("9", b"one"), ("10", b""), ("", b"three"), ("30:1", b"four"), ("", b"")];
+        assert_eq!(seen, expected.map(|(position, bytes)| (position.to_owned(), bytes)));
     }
 }

@@ -153,7 +153,7 @@ impl Reader for FeedReader {
         }
         let mut batch = RawBatch::with_positions(Position::new("0"));
         for record in rest.iter().take(FEED_BATCH) {
-            batch.push(record, &self.next.to_string());
+            batch.push(record, self.next);
             self.next += 1;
         }
         batch.set_after(Position::new(self.next.to_string()));

@@ -325,7 +325,7 @@ mod tests {
             let end = (self.next + 2).min(10);
             let mut batch = RawBatch::with_positions(Position::new(end.to_string()));
             for n in self.next..end {
-                batch.push(format!("record {n}").as_bytes(), &n.to_string());
+                batch.push(format!("record {n}").as_bytes(), n);
             }
             self.next = end;
             Poll::Ready(Ok(Some(batch)))

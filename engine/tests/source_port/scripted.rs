@@ -192,7 +192,7 @@ impl Reader for ScriptedReader {
         }
         let mut batch = RawBatch::with_positions(Position::new(split.records.len().to_string()));
         for (index, record) in rest.iter().enumerate() {
-            batch.push(record.to_string().as_bytes(), &(self.next + index).to_string());
+            batch.push(record.to_string().as_bytes(), self.next + index);
         }
         self.next = split.records.len();
         Poll::Ready(Ok(Some(batch)))

@@ -57,10 +57,12 @@ impl Failure {
             // What answers is not the service, or something before it: the status is all that can be understood.
             SdkError::ResponseError(response) if response.raw().status().as_u16() >= 400 => {
                 let status = response.raw().status().as_u16();
-                return Self {
-                    remedy: remedy(None, status, ""),
-                    text: format!("HTTP status {status}: {}", chain(error)),
+                let remedy = match status {
+                    // The service's own status for throttling and for refusals alike: its code was lost on the way.
+                    400 => Remedy::Retry(Failed::Transient),
+                    _ => remedy(None, status, ""),
                 };
+                return Self { remedy, text: format!("HTTP status {status}: {}", chain(error)) };
             }
             // A request that cannot be built will not be built better next time.
             SdkError::ConstructionFailure(_) => return Self { remedy: Remedy::None, text: chain(error) },

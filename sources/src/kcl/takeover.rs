@@ -73,12 +73,13 @@ pub(crate) async fn take_over<S: Store, C: Clock>(
     if how == TakeOver::No {
         return Ok(Vec::new());
     }
-    let mut rows = leases(store, clock, metrics).await?;
+    let rows_of = || leases(store, clock, metrics, "take over from");
+    let mut rows = rows_of().await?;
     if how == TakeOver::WhenIdle {
         let mut watch = Watch::new(&rows, clock.now(), failover_time);
         while watch.goes_on(clock.now()) {
             clock.sleep(failover_time / 10).await;
-            rows = leases(store, clock, metrics).await?;
+            rows = rows_of().await?;
             watch.saw(&rows);
         }
         refuse_the_living(&watch.living(), store.describe())?;
@@ -86,12 +87,18 @@ pub(crate) async fn take_over<S: Store, C: Clock>(
     beginnings(&rows, store.describe())
 }
 
-async fn leases<S: Store, C: Clock>(store: &S, clock: &C, metrics: &SourceMetrics) -> Result<Vec<Lease>> {
+/// The rows; failures that may pass are waited out. `to` is what they are read for.
+async fn leases<S: Store, C: Clock>(
+    store: &S,
+    clock: &C,
+    metrics: &SourceMetrics,
+    to: &'static str,
+) -> Result<Vec<Lease>> {
     let table = store.describe();
     let retries = Retries::new(PATIENCE, clock, metrics, format!("read {table}"));
     retries.run(|| store.leases()).await.map_err(|failure: Failure| match failure.remedy {
-        Remedy::Missing => Error::config(format!("could not take over from {table}: there is no such table")),
-        _ => Error::source(format!("could not take over from {table}")).caused_by(failure),
+        Remedy::Missing => Error::config(format!("could not {to} {table}: there is no such table")),
+        _ => Error::source(format!("could not {to} {table}")).caused_by(failure),
     })
 }
 
@@ -118,10 +125,14 @@ fn beginnings(rows: &[Lease], table: &str) -> Result<Vec<TakenOver>> {
 ///
 /// # Errors
 /// The table cannot be read, or has such a lease: the error names it.
-pub(crate) async fn refuse_foreign<S: Store>(store: &S, prefix: &str) -> Result<()> {
+pub(crate) async fn refuse_foreign<S: Store, C: Clock>(
+    store: &S,
+    clock: &C,
+    metrics: &SourceMetrics,
+    prefix: &str,
+) -> Result<()> {
     let table = store.describe();
-    let rows = store.leases().await;
-    let rows = rows.map_err(|failure| Error::source(format!("could not read {table}")).caused_by(failure))?;
+    let rows = leases(store, clock, metrics, "read").await?;
     let Some(row) = rows.iter().find(|row| !row.owner.as_ref().is_some_and(|owner| owner.starts_with(prefix))) else {
         return Ok(());
     };

@@ -30,9 +30,10 @@ pub(super) async fn take_all<S: Store, C: Clock>(
     let table = store.describe();
     let failed = |failure: Failure| Error::source(format!("could not take the leases of {table}")).caused_by(failure);
     let mut retries = Retries::new(PATIENCE, clock, &terms.metrics, format!("take the leases of {table}"));
-    let mut taking = Taking { store, terms, held: Rows::new(), taken_from: BTreeSet::new() };
+    let mut taking = Taking { store, terms, held: Rows::new(), taken: 0, taken_from: BTreeSet::new() };
     let mut rounds = 0;
     loop {
+        let taken_before = taking.taken;
         match taking.round(clock, standing).await? {
             Ok(0) => break,
             Ok(_) if rounds == ROUNDS => {
@@ -44,7 +45,13 @@ pub(super) async fn take_all<S: Store, C: Clock>(
                 retries.succeeded();
                 rounds += 1;
             }
-            Err(failure) => retries.wait_out(failure).await.map_err(failed)?,
+            Err(failure) => {
+                if taking.taken > taken_before {
+                    // Some calls get through. What was taken must be fresh when the rest is.
+                    retries.succeeded();
+                }
+                retries.wait_out(failure).await.map_err(failed)?;
+            }
         }
     }
     let Taking { held, taken_from, .. } = taking;
@@ -62,6 +69,8 @@ struct Taking<'a, S> {
     store: &'a S,
     terms: &'a Terms,
     held: Rows,
+    /// How many writes were done.
+    taken: u64,
     /// Who had leases and may be alive.
     taken_from: BTreeSet<String>,
 }
@@ -90,6 +99,7 @@ impl<S: Store> Taking<'_, S> {
             let rival = terms.rival(&seen);
             match written {
                 Ok(Written::Done) => {
+                    self.taken = self.taken.saturating_add(1);
                     self.taken_from.extend(rival);
                     standing.renewed(&then.key, began);
                     self.held.insert(then.key.clone(), then);

@@ -67,11 +67,14 @@ impl Batches {
                 return Some(piece);
             }
             let record = self.records.next()?;
-            self.pieces = self.open(record).into_iter();
+            if let Some(piece) = self.open(record) {
+                return Some(piece);
+            }
         }
     }
 
-    fn open(&mut self, record: Record) -> Vec<Piece> {
+    /// The record, where it is a plain one that is new; the pieces of an aggregate are laid by.
+    fn open(&mut self, record: Record) -> Option<Piece> {
         let arrived = record.arrived.map(|millis| EventTime::from_millis(u64::try_from(millis).unwrap_or(0)));
         let done = self.done.take().filter(|done| done.number == record.sequence);
         match kpl::open(&record.data) {
@@ -80,15 +83,16 @@ impl Batches {
                 let skipped = done.map_or(0, |done| done.sub.map_or(u64::MAX, |sub| sub.saturating_add(1)));
                 let pieces = (0u64..).zip(aggregate.records).filter(|(sub, _)| *sub >= skipped);
                 let piece = |(sub, user)| Piece::of_user(&record.sequence, sub, user, arrived);
-                pieces.map(piece).collect()
+                self.pieces = pieces.map(piece).collect::<Vec<_>>().into_iter();
+                None
             }
             // Read before, by a program that writes a sub-sequence number of 0 behind every plain record.
-            Err(_) if done.is_some() => Vec::new(),
+            Err(_) if done.is_some() => None,
             Err(not) => {
                 self.opened.malformed += u64::from(not != NotAggregate::Plain);
                 let partition_key = record.partition_key;
                 let meta = RecordMeta { partition_key, arrived, ..RecordMeta::default() };
-                vec![Piece { sequence: Sequence::of(record.sequence), data: record.data, meta }]
+                Some(Piece { sequence: Sequence::of(record.sequence), data: record.data, meta })
             }
         }
     }
@@ -110,7 +114,7 @@ impl Iterator for Batches {
         let mut batch = RawBatch::with_positions(Standpoint::new(ShardPosition::TrimHorizon).to_position());
         loop {
             let Piece { sequence, data, meta } = piece;
-            batch.push_with(&data, &sequence.to_string(), meta);
+            batch.push_with(&data, &sequence, meta);
             match self.piece() {
                 Some(next) if fits(&batch, &next) => piece = next,
                 next => {

@@ -76,9 +76,22 @@ pub(crate) struct Fetched {
     pub(crate) millis_behind: Option<u64>,
     /// At the end of a closed shard: those that took over its keys.
     pub(crate) children: Vec<Shard>,
+    /// Whether an end is not to be believed yet: see [`is_doubtful`](Self::is_doubtful).
+    pub(crate) doubted: bool,
 }
 
 impl Fetched {
+    /// Whether this is the end of a closed shard.
+    pub(crate) fn is_the_end(&self) -> bool {
+        self.next.is_none() && !self.doubted
+    }
+
+    /// Whether this may be the end of a closed shard, or an answer that lost what belongs in it: an end names the children.
+    /// To take the one for the other would be to read the shard never again.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.next.is_none() && self.children.is_empty()
+    }
+
     /// Whether there is nothing to read now. An empty page alone does not say so: a sparse shard gives many of them on
     /// the way to its next record, with a time behind the end that is not 0.
     pub(crate) fn is_the_end_for_now(&self) -> bool {
@@ -249,6 +262,7 @@ impl ShardApi for Client {
         Ok(Fetched {
             records: answer.records.into_iter().map(Record::of).collect(),
             next: answer.next_shard_iterator,
+            doubted: false,
             children: answer.child_shards.into_iter().flatten().map(child).collect(),
             millis_behind: answer.millis_behind_latest.and_then(|millis| u64::try_from(millis).ok()),
         })
@@ -313,6 +327,7 @@ impl Events for Subscription {
             return Ok(Some(Fetched {
                 records: event.records.into_iter().map(Record::of).collect(),
                 next: (!ended).then_some(event.continuation_sequence_number),
+                doubted: false,
                 children,
                 millis_behind: u64::try_from(event.millis_behind_latest).ok(),
             }));

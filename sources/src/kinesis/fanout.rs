@@ -122,14 +122,12 @@ impl<A: ShardApi, C: Clock> ShardTask<A, C> {
             let weight = budget::weight_of(&fetched.records);
             let share = self.budget.reserve(weight).await?;
             let next = fetched.next.clone();
-            let is_doubtful = next.is_none() && fetched.children.is_empty();
-            if is_doubtful {
-                fetched.next = Some(String::new());
-            }
+            fetched.doubted = fetched.is_doubtful();
+            let doubted = fetched.doubted;
             if let Some(stop) = self.take(fetched, share).await? {
                 return Ok(Over::Stopped(stop));
             }
-            if is_doubtful {
+            if doubted {
                 return Ok(Over::Doubtful);
             }
             // Only now: before, what lay between was not handed over.

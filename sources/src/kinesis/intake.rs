@@ -108,7 +108,7 @@ impl Intake {
             }
             ShardPosition::After(sequence) => {
                 let sequence = sequence.clone();
-                let (behind, is_last) = (answer.millis_behind, answer.next.is_none());
+                let (behind, is_last) = (answer.millis_behind, answer.is_the_end());
                 self.take_after(records, &sequence, (behind, is_last), kept_since)
             }
         }

@@ -159,7 +159,7 @@ mod kcl {
         let table = leases.open(region, if_absent, metrics).await?;
         let prefix = format!("{}/", context.job);
         if context.first_start && !takes_over {
-            refuse_foreign(&table, &prefix).await?;
+            refuse_foreign(&table, &WallClock, metrics, &prefix).await?;
         }
         let mut start = own;
         if takes_over {

@@ -85,9 +85,7 @@ impl<A: ShardApi, C: Clock> ShardTask<A, C> {
 
     /// Takes in what an answer says about the shard and the next call.
     ///
-    /// An answer that lacks the next iterator, and names no children, may be the end of a closed shard or a broken answer; to
-    /// take the one for the other would be to read the shard never again. So the end is asked for once more, where the
-    /// records stop.
+    /// An end that is doubtful is asked for once more, where the records stop.
     async fn answered(&mut self, calls: &mut Calls<C>, mut fetched: Fetched, share: Share) -> Result<Option<Stop>> {
         calls.retries.succeeded();
         calls.renewed = false;
@@ -95,16 +93,13 @@ impl<A: ShardApi, C: Clock> ShardTask<A, C> {
         let answer = Answer { records: fetched.records.len(), bytes, millis_behind: fetched.millis_behind };
         calls.gap = self.settings.pace.gap(calls.gap, answer);
         calls.iterator = fetched.next.clone().map(|next| (next, self.clock.now()));
-        let is_doubtful = fetched.next.is_none() && fetched.children.is_empty();
-        if !is_doubtful {
+        if !fetched.is_doubtful() {
             return self.take(fetched, share).await;
         }
         let said_before = calls.ended_at.take().is_some_and(|at| at == *self.intake.position());
         let has_records = !fetched.records.is_empty();
         let before = self.intake.position().clone();
-        if !said_before {
-            fetched.next = Some(String::new());
-        }
+        fetched.doubted = !said_before;
         let stop = self.take(fetched, share).await?;
         // Records that came with it may be followed by others.
         let moved = has_records && before != *self.intake.position();

@@ -166,7 +166,7 @@ impl<A: ShardApi, C: Clock> ShardTask<A, C> {
         } else {
             self.standing.something_to_read();
         }
-        Ok(fetched.next.is_none().then(|| Stop::End(lineage::children(&self.shard, &fetched.children))))
+        Ok(fetched.is_the_end().then(|| Stop::End(lineage::children(&self.shard, &fetched.children))))
     }
 
     /// Sends the records on, waiting for room, and moves the position with each batch.

@@ -11,6 +11,42 @@ use crate::support::kinesis_local::KinesisLocal;
 use crate::support::sdk::sdk_config;
 use crate::support::stand::Stand;
 
+/// How often a call for records breaks in each way.
+pub(crate) const RATES: [(Fault, f64); 11] = [
+    (Fault::Throttle, 0.04),
+    (Fault::Error500, 0.03),
+    (Fault::Error503, 0.03),
+    (Fault::Expired, 0.05),
+    (Fault::ResetBefore, 0.03),
+    (Fault::ResetAfter, 0.05),
+    (Fault::ResetMidBody, 0.05),
+    (Fault::Truncated, 0.05),
+    (Fault::SlowBytes, 0.02),
+    (Fault::Delay(Duration::from_millis(300)), 0.03),
+    (Fault::Duplicate, 0.12),
+];
+
+/// The calls on the way to records, and to subscriptions.
+const BESIDE: [&str; 3] = ["DescribeStreamSummary", "ListShards", "GetShardIterator"];
+
+/// Two of three calls beside the records break, in every way in turn.
+pub(crate) fn beside(request: &Request) -> Fault {
+    if !BESIDE.contains(&request.operation.as_str()) {
+        return Fault::Pass;
+    }
+    match request.nth % 12 {
+        1 => Fault::Throttle,
+        2 => Fault::ResetAfter,
+        4 => Fault::Error500,
+        5 => Fault::Truncated,
+        7 => Fault::Error503,
+        8 => Fault::ResetMidBody,
+        10 => Fault::ResetBefore,
+        11 => Fault::SlowBytes,
+        _ => Fault::Pass,
+    }
+}
+
 const KEYS: u64 = 20;
 
 /// How many steps records are put in, each when all before are committed: so calls go on being made.
@@ -43,23 +79,45 @@ async fn runs_exactly(source: Kinesis, stand: &Stand) {
 async fn calls_that_break_in_every_way_lose_and_double_nothing() {
     let stand = Stand::embedded(2).await;
     let proxy = FaultProxy::start(stand.endpoint()).await;
-    let rates = [
-        (Fault::Throttle, 0.04),
-        (Fault::Error500, 0.03),
-        (Fault::Error503, 0.03),
-        (Fault::Expired, 0.05),
-        (Fault::ResetBefore, 0.03),
-        (Fault::ResetAfter, 0.05),
-        (Fault::ResetMidBody, 0.05),
-        (Fault::Truncated, 0.05),
-        (Fault::SlowBytes, 0.02),
-        (Fault::Delay(Duration::from_millis(300)), 0.03),
-        (Fault::Duplicate, 0.12),
-    ];
-    proxy.inject(Plan::random(Plan::seed(), &rates).only(&["GetRecords"]).rule());
+    proxy.inject(Plan::random(Plan::seed(), &RATES).only(&["GetRecords"]).rule());
     runs_exactly(source(&proxy), &stand).await;
     let seen = proxy.seen();
     assert!(seen.faults() >= 10, "too little broke to prove anything: {seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listings_and_iterators_that_break_in_every_way_lose_and_double_nothing() {
+    let stand = Stand::embedded(2).await;
+    let proxy = FaultProxy::start(stand.endpoint()).await;
+    proxy.inject(|request: &Request| match request.operation.as_str() {
+        // So that iterators are asked for again and again.
+        "GetRecords" if request.nth_of_shard.is_multiple_of(3) => Fault::Expired,
+        _ => beside(request),
+    });
+    runs_exactly(source(&proxy).discovery_interval(Duration::from_millis(100)), &stand).await;
+    let seen = proxy.seen();
+    assert!(BESIDE.iter().all(|operation| seen.faults_of(operation) >= 2), "{seen}");
+    assert!(seen.faults_of("GetShardIterator") >= 8 && seen.faults_of("ListShards") >= 8, "too little broke: {seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fan_out_that_is_refused_at_the_start_or_later_goes_on_by_calls() {
+    for refused in ["RegisterStreamConsumer", "SubscribeToShard"] {
+        let stand = Stand::embedded(2).await;
+        let proxy = FaultProxy::start(stand.endpoint()).await;
+        proxy.inject(move |request: &Request| match request.operation.as_str() {
+            // A few subscriptions of a shard are given, and break, before the permission is gone.
+            "SubscribeToShard" if refused == "SubscribeToShard" && request.nth_of_shard <= 3 => {
+                Fault::EndStreamEarly { after: 3, how: End::Reset }
+            }
+            operation if operation == refused => Fault::Refused("AccessDeniedException"),
+            _ => Fault::Pass,
+        });
+        runs_exactly(source(&proxy).read_mode(ReadMode::Automatic { consumer: "ours".to_owned() }), &stand).await;
+        let seen = proxy.seen();
+        assert!(seen.of(refused, Fault::Refused("")) >= 1 && seen.calls("GetRecords") >= 10, "{seen}");
+        assert_eq!(seen.calls("SubscribeToShard") > 0, refused == "SubscribeToShard", "{seen}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,8 @@ pub(crate) async fn put_many(client: &Client, records: &[Numbered]) {
 /// A job that runs on a thread of its own.
 pub(crate) struct Running {
     thread: JoinHandle<Result<Summary>>,
+    /// How it has ended.
+    ended: Arc<OnceLock<String>>,
     stopper: Shutdown,
     seen: Collected<Numbered>,
     late: Collected<Numbered>,
@@ -59,8 +62,10 @@ pub(crate) fn start(source: Kinesis, state: &Path, seen: &Collected<Numbered>) -
     let stopper = job.stopper();
     let late = Collected::new();
     let (sinks, seen) = ((seen.clone(), late.clone()), seen.clone());
+    let ended = Arc::<OnceLock<String>>::default();
+    let end = Arc::clone(&ended);
     let thread = std::thread::spawn(move || {
-        job.run(move |flow| {
+        let outcome = job.run(move |flow| {
             let (records, rejected) = flow.source("usage", source.clone()).decode(json::<Numbered>());
             rejected.sink("rejected", Collected::new());
             let timed = records
@@ -81,9 +86,11 @@ pub(crate) fn start(source: Kinesis, state: &Path, seen: &Collected<Numbered>) -
                 .fold("last", || 0, |last, record| *last = record.1)
                 .map(|result| (result.key, result.value))
                 .sink("seen", sinks.0.clone());
-        })
+        });
+        end.get_or_init(|| format!("{outcome:?}"));
+        outcome
     });
-    Running { thread, stopper, seen, late }
+    Running { thread, ended, stopper, seen, late }
 }
 
 impl Running {
@@ -91,7 +98,7 @@ impl Running {
     pub(crate) async fn until(&self, count: usize) {
         let deadline = Instant::now() + PATIENCE;
         while self.seen.values().len() < count {
-            assert!(!self.thread.is_finished(), "the job is over");
+            assert!(!self.thread.is_finished(), "the job is over: {:?}", self.ended.get());
             let seen = self.seen.values().len();
             assert!(Instant::now() < deadline, "{seen} of {count} records came, {} late", self.late.values().len());
             tokio::time::sleep(Duration::from_millis(10)).await;

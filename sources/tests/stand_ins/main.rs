@@ -9,6 +9,7 @@ mod exactly;
 mod fan_out_faults;
 mod fault_proxy;
 mod job;
+mod large;
 #[cfg(feature = "kcl")]
 mod leases;
 mod reshards;

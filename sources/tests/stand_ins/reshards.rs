@@ -7,7 +7,9 @@ use aws_sdk_kinesis::types::{Shard, StreamStatus};
 use shardflow::testing::Collected;
 use shardflow_sources::{Kinesis, ReadMode};
 
+use crate::exactly::{RATES, beside};
 use crate::job::{Numbered, assert_exact, put, records, start};
+use crate::support::fault_proxy::{End, Fault, FaultProxy, Plan, Request};
 use crate::support::kinesis_local::KinesisLocal;
 use crate::support::sdk::sdk_config;
 use crate::support::stand::Stand;
@@ -42,13 +44,22 @@ async fn open_shards(client: &Client) -> Vec<(String, u128, u128)> {
 }
 
 /// Splits every open shard in the middle.
-async fn split_all(client: &Client) {
-    for (shard, first, last) in open_shards(client).await {
-        let middle = first + (last - first) / 2 + 1;
-        let call = client.split_shard().stream_name("usage").shard_to_split(shard);
-        call.new_starting_hash_key(middle.to_string()).send().await.unwrap();
-        settled(client).await;
+pub(crate) async fn split_all(client: &Client) {
+    for shard in open_shards(client).await {
+        split(client, shard).await;
     }
+}
+
+/// Splits the open shard with the lowest hash keys.
+pub(crate) async fn split_first(client: &Client) {
+    split(client, open_shards(client).await.remove(0)).await;
+}
+
+async fn split(client: &Client, (shard, first, last): (String, u128, u128)) {
+    let middle = first + (last - first) / 2 + 1;
+    let call = client.split_shard().stream_name("usage").shard_to_split(shard);
+    call.new_starting_hash_key(middle.to_string()).send().await.unwrap();
+    settled(client).await;
 }
 
 /// Merges the open shards in pairs of neighbours.
@@ -105,4 +116,49 @@ async fn reshards_under_load_keep_the_order_of_each_key_on_a_second_emulator() {
     let stand = Stand::at(server.plain_endpoint(), 2).await;
     let source = Kinesis::stream("usage").sdk_config(sdk_config(server.plain_endpoint(), None));
     keeps_order(source.discovery_interval(Duration::from_millis(300)), stand.client()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reshards_while_calls_break_in_every_way_keep_the_order_of_each_key() {
+    let stand = Stand::embedded(2).await;
+    let proxy = FaultProxy::start(stand.endpoint()).await;
+    let records = Plan::random(Plan::seed(), &RATES).only(&["GetRecords"]);
+    proxy.inject(move |request: &Request| match records.fault(request) {
+        Fault::Pass => beside(request),
+        fault => fault,
+    });
+    let source = Kinesis::stream("usage").sdk_config(sdk_config(proxy.endpoint(), None));
+    keeps_order(source.discovery_interval(Duration::from_millis(300)), stand.client()).await;
+    let seen = proxy.seen();
+    for operation in ["ListShards", "GetShardIterator", "GetRecords"] {
+        assert!(seen.faults_of(operation) >= 5, "too little broke to prove anything: {seen}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reshards_while_subscriptions_break_keep_the_order_of_each_key() {
+    let stand = Stand::embedded(2).await;
+    let proxy = FaultProxy::start(stand.endpoint()).await;
+    proxy.inject(|request: &Request| {
+        if request.operation != "SubscribeToShard" {
+            return beside(request);
+        }
+        // Before anything is said: a shard that has ended says all in its first event.
+        let early = |how| Fault::EndStreamEarly { after: 0, how };
+        let every_second = request.shard.as_ref().is_some_and(|shard| shard.ends_with(['0', '2', '4', '6', '8']));
+        match request.nth_of_shard {
+            1 if every_second => early(End::Reset),
+            2 if every_second => Fault::Throttle,
+            3 if every_second => early(End::MidFrame),
+            4 if every_second => early(End::Exception("InternalFailureException")),
+            // A shard ends as it does on AWS.
+            _ => Fault::NullAtEnd,
+        }
+    });
+    let source = Kinesis::stream("usage").sdk_config(sdk_config(proxy.endpoint(), None));
+    let source = source.read_mode(ReadMode::FanOut { consumer: "ours".to_owned() });
+    keeps_order(source.discovery_interval(Duration::from_millis(300)), stand.client()).await;
+    let seen = proxy.seen();
+    assert!(seen.of("SubscribeToShard", Fault::NullAtEnd) >= 10 && seen.calls("GetRecords") == 0, "{seen}");
+    assert!(seen.faults_of("SubscribeToShard") >= 20 && seen.faults_of("ListShards") >= 5, "{seen}");
 }

@@ -59,11 +59,10 @@ async fn the_shard_with_the_most_bytes_is_split_where_they_are_halved() {
 }
 
 #[tokio::test]
-async fn what_arrived_before_the_time_that_is_measured_does_not_count() {
+async fn no_time_at_all_is_measured_without_a_read_and_more_than_ten_minutes_are_refused() {
     let emulator = Emulator::start(1).await;
     emulator.put(0..10).await;
     let shards = emulator.stream.shards().await.unwrap();
-    // Nothing is measured in no time, without a read.
     assert_eq!(emulator.stream.sample(&shards, Duration::ZERO).await.unwrap()[0].bytes(), 0);
     let error = emulator.stream.sample(&shards, Duration::from_secs(601)).await.unwrap_err().to_string();
     assert!(error.contains("600s is the longest"), "{error}");

@@ -204,7 +204,9 @@ impl Calls {
     fn decide(&mut self, request: &Request, fault: Fault) -> (Fault, Option<Whole>) {
         let (fault, again) = match fault {
             Fault::Duplicate => self.previous(request).map_or((Fault::Pass, None), |answer| (fault, Some(answer))),
-            Fault::EndStreamEarly { .. } if request.operation != "SubscribeToShard" => (Fault::Pass, None),
+            Fault::EndStreamEarly { .. } | Fault::NullAtEnd if request.operation != "SubscribeToShard" => {
+                (Fault::Pass, None)
+            }
             _ => (fault, None),
         };
         self.seen.count(&request.operation, fault);

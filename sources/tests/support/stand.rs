@@ -8,7 +8,10 @@ use aws_config::retry::RetryConfig;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{ConsumerStatus, ShardIteratorType, StreamStatus};
-use ferrokinesis::store::StoreOptions;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ferrokinesis::store::{Store, StoreOptions};
+use serde_json::json;
 
 use super::sdk::sdk_config;
 use super::tls::Certificate;
@@ -17,24 +20,26 @@ use super::tls::Certificate;
 pub(crate) struct Stand {
     endpoint: String,
     client: Client,
+    /// What the embedded stand-in holds.
+    store: Option<Store>,
 }
 
 impl Stand {
     /// The embedded stand-in; it ends with the test's runtime.
     pub(crate) async fn embedded(shards: i32) -> Self {
         let options = StoreOptions { create_stream_ms: 0, update_stream_ms: 0, shard_limit: 100, ..Default::default() };
-        let (app, _store) = ferrokinesis::create_app(options);
+        let (app, store) = ferrokinesis::create_app(options);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(ferrokinesis::serve_plain_http(listener, app, std::future::pending()));
-        Self::at(&endpoint, shards).await
+        Self { store: Some(store), ..Self::at(&endpoint, shards).await }
     }
 
     /// Makes the stream on a server that has none.
     pub(crate) async fn at(endpoint: &str, shards: i32) -> Self {
         let client = Client::new(&sdk_config(endpoint, None));
         client.create_stream().stream_name("usage").shard_count(shards).send().await.unwrap();
-        let stand = Self { endpoint: endpoint.to_owned(), client };
+        let stand = Self { endpoint: endpoint.to_owned(), client, store: None };
         stand.arn().await;
         stand
     }
@@ -45,6 +50,14 @@ impl Stand {
 
     pub(crate) fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Puts a record of any size into the embedded stand-in, whose server refuses those of more than 1 MiB, whatever it is
+    /// told with UpdateMaxRecordSize.
+    pub(crate) async fn put_of_any_size(&self, partition_key: &str, data: &[u8]) {
+        let record = json!({"StreamName": "usage", "PartitionKey": partition_key, "Data": STANDARD.encode(data)});
+        let store = self.store.as_ref().expect("the embedded stand-in");
+        ferrokinesis::actions::put_record::execute(store, record).await.unwrap();
     }
 
     /// The ARN of a new fan-out consumer. A consumer that subscribes twice within 5 s is refused, a new one is not.

@@ -178,7 +178,7 @@ impl Reader for EndlessReader {
     fn poll_read(&mut self, _cx: &mut Context<'_>) -> Poll<Result<Option<RawBatch>>> {
         let mut batch = RawBatch::with_positions(Position::new("0"));
         for number in self.next..self.next + 16 {
-            batch.push(&(self.make)(number), &number.to_string());
+            batch.push(&(self.make)(number), number);
         }
         self.next += 16;
         batch.set_after(Position::new(self.next.to_string()));

@@ -1,5 +1,6 @@
 //! Measures what flows through each open shard, by reading what arrived in it a moment ago.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -47,15 +48,18 @@ impl Stream {
             let page = cursor.next(None).await?;
             let is_over = page.is_the_end_for_now() || page.behind == Some(0);
             let came_later = page.records.last().is_some_and(|last| last.arrived.is_some_and(|at| at > until));
-            for record in page.records {
-                if record.arrived.is_none_or(|at| (from..=until).contains(&at)) {
-                    weigh(&mut load, shard.range, &record);
-                }
-            }
+            weigh_within(&mut load, shard.range, &page.records, from..=until);
             if is_over || came_later {
                 return Ok(load);
             }
         }
+    }
+}
+
+/// Counts the records that arrived within `times`, and those of which nobody knows when they did.
+fn weigh_within(load: &mut Load, range: HashRange, records: &[Raw], times: RangeInclusive<Timestamp>) {
+    for record in records.iter().filter(|record| record.arrived.is_none_or(|at| times.contains(&at))) {
+        weigh(load, range, record);
     }
 }
 
@@ -86,15 +90,22 @@ mod tests {
     use super::*;
     use crate::stream::tail::tests::aggregate;
 
-    fn weighed(range: HashRange, key: Option<&str>, data: &[u8]) -> Load {
-        let record = Raw {
+    fn raw(key: Option<&str>, data: &[u8], arrived: Option<i64>) -> Raw {
+        Raw {
             sequence: "1".to_owned(),
             partition_key: key.map(ToOwned::to_owned),
-            arrived: None,
+            arrived: arrived.map(second),
             data: data.to_vec(),
-        };
+        }
+    }
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn weighed(range: HashRange, key: Option<&str>, data: &[u8]) -> Load {
         let mut load = Load::default();
-        weigh(&mut load, range, &record);
+        weigh(&mut load, range, &raw(key, data, None));
         load
     }
 
@@ -103,6 +114,15 @@ mod tests {
         seen.iter().for_each(|(hash, bytes)| load.add(*hash, *bytes));
         load.add_elsewhere(elsewhere);
         load
+    }
+
+    #[test]
+    fn what_arrived_before_the_time_that_is_measured_or_after_it_does_not_count() {
+        let arrivals = [Some(9), Some(10), None, Some(15), Some(20), Some(21)];
+        let records: Vec<Raw> = (0..).zip(arrivals).map(|(n, at)| raw(Some("a"), &vec![0; 1 << n], at)).collect();
+        let mut load = Load::default();
+        weigh_within(&mut load, HashRange::ALL, &records, second(10)..=second(20));
+        assert_eq!(load, expected(&[(hash_of("a"), 4 + 2 + 4 + 8 + 16)], 0));
     }
 
     #[test]

@@ -95,6 +95,7 @@ impl Whole {
         let (status, code) = match fault {
             Fault::Throttle => (StatusCode::BAD_REQUEST, "ProvisionedThroughputExceededException"),
             Fault::Expired => (StatusCode::BAD_REQUEST, "ExpiredIteratorException"),
+            Fault::Refused(code) => (StatusCode::BAD_REQUEST, code),
             Fault::Error500 => (StatusCode::INTERNAL_SERVER_ERROR, "InternalFailure"),
             Fault::Error503 => {
                 let page = "<html><body>503 Service Temporarily Unavailable</body></html>";
@@ -178,6 +179,7 @@ async fn pass_on(mut from: Incoming, writer: Writer, fault: Fault) {
             }
             match fault {
                 Fault::SlowBytes => writer.send_slowly(frame, 8, Duration::from_millis(5)).await,
+                Fault::NullAtEnd => writer.send(events::null_at_end(frame)).await,
                 _ => writer.send(frame).await,
             }
         }

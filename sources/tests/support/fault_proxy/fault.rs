@@ -31,6 +31,8 @@ pub(crate) enum Fault {
     Error503,
     /// `ExpiredIteratorException`, status 400; the server is not asked.
     Expired,
+    /// An error of this code, status 400; the server is not asked.
+    Refused(&'static str),
     /// The connection is reset and the server is not asked.
     ResetBefore,
     /// The server has done the work; the connection is reset in place of the answer.
@@ -52,6 +54,9 @@ pub(crate) enum Fault {
         after: usize,
         how: End,
     },
+    /// The event at the end of a shard, which names its children, has null for a continuation, as AWS gives it and as no
+    /// stand-in does. Any other call passes.
+    NullAtEnd,
 }
 
 /// How an event stream breaks.
@@ -80,6 +85,7 @@ impl Fault {
             Self::Error500 => "error 500",
             Self::Error503 => "error 503",
             Self::Expired => "expired",
+            Self::Refused(_) => "refused",
             Self::ResetBefore => "reset before",
             Self::ResetAfter => "reset after",
             Self::ResetMidBody => "reset mid-body",
@@ -95,6 +101,7 @@ impl Fault {
                 End::Exception(_) => "stream exception",
                 End::Silence => "stream silent",
             },
+            Self::NullAtEnd => "null at the end",
         }
     }
 }
@@ -189,7 +196,18 @@ impl Seen {
 
     /// The calls that did not simply pass.
     pub(crate) fn faults(&self) -> u64 {
-        self.0.iter().filter(|((_, fault), _)| *fault != Fault::Pass.name()).map(|(_, count)| count).sum()
+        self.broken(|_| true)
+    }
+
+    /// Those of `operation`.
+    pub(crate) fn faults_of(&self, operation: &str) -> u64 {
+        self.broken(|of| of == operation)
+    }
+
+    fn broken(&self, is_counted: impl Fn(&str) -> bool) -> u64 {
+        let harmless = [Fault::Pass.name(), Fault::NullAtEnd.name()];
+        let broken = self.0.iter().filter(|((of, fault), _)| is_counted(of) && !harmless.contains(fault));
+        broken.map(|(_, count)| count).sum()
     }
 }
 
