@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::source::{RawBatch, RecordMeta};
-use crate::vocabulary::SplitId;
+use crate::vocabulary::{RecordId, SplitId};
 
 /// A raw record: its bytes, where it stands, and what its source says of it.
 #[derive(Debug, Clone, Copy)]
@@ -106,6 +106,14 @@ pub struct Sourced<T> {
     pub position: String,
     /// What its source says of it; all empty where it says nothing.
     pub meta: RecordMeta,
+}
+
+impl<T> Sourced<T> {
+    /// The record's id, which a replay repeats. `source` is the source's name in the flow.
+    #[must_use]
+    pub fn id(&self, source: &str) -> RecordId {
+        RecordId::of(&(source, &self.split, &self.position))
+    }
 }
 
 /// Decodes as another decoder does and adds where each record comes from. Made by [`Decoder::sourced`].

@@ -51,6 +51,7 @@
 pub mod decode;
 mod error;
 pub mod metrics;
+pub mod retry;
 pub mod sink;
 pub mod source;
 pub mod vocabulary;
@@ -71,5 +72,7 @@ pub use event_time::Lag;
 pub use flow::{Flow, KeyedStream, Stream, Untimed};
 pub use operators::{KeyContext, KeyedLogic, RunningResult, WindowResult};
 pub use runtime::{CommitInfo, Job, JobArgs, Restart, Summary, init_logging};
-pub use vocabulary::{Epoch, Event, EventTime, Key, Record, State, Window, days, hours, millis, minutes, seconds};
+pub use vocabulary::{
+    Epoch, Event, EventTime, Key, Record, RecordId, State, Window, days, hours, millis, minutes, seconds,
+};
 pub use window::{sliding, tumbling};

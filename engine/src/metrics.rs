@@ -63,6 +63,18 @@ pub mod names {
     pub const STASH_RECORDS: &str = "shardflow_stash_records";
     /// Gauge, labels step and worker: bytes staged in a sink and not yet prepared.
     pub const SINK_IN_FLIGHT: &str = "shardflow_sink_in_flight_bytes";
+    /// Counter, labels step and worker: records that a service has taken.
+    pub const SINK_RECORDS: &str = "shardflow_sink_records_total";
+    /// Counter, labels step and worker: their bytes.
+    pub const SINK_BYTES: &str = "shardflow_sink_bytes_total";
+    /// Counter, labels step and worker: records that a service refused for good.
+    pub const SINK_REFUSED: &str = "shardflow_sink_refused_total";
+    /// Gauge, labels step and worker: calls to a service that are on their way.
+    pub const SINK_CALLS: &str = "shardflow_sink_calls_in_flight";
+    /// Histogram, labels step and worker: how long a call took, in seconds.
+    pub const SINK_CALL_SECONDS: &str = "shardflow_sink_call_seconds";
+    /// Counter, labels step and cause (`throttled`, `failed`, `credentials`): calls of a sink that are made again.
+    pub const SINK_RETRIES: &str = "shardflow_sink_retries_total";
     /// Gauge: bytes between the exchange and the keyed steps, estimated.
     pub const IN_FLIGHT: &str = "shardflow_in_flight_bytes";
     /// Gauge: bytes in the state folder, base and changelogs.
@@ -201,26 +213,42 @@ impl BehindMetric {
 pub struct SourceMetrics {
     /// Stored positions whose next records the source no longer keeps.
     pub position_expired: Counter,
-    /// Calls that are made again because the service asked to slow down.
-    pub throttled: Counter,
-    /// Calls that are made again because of the network or a fault of the service.
-    pub failed: Counter,
-    /// Calls that are made again because credentials had run out or the clocks differ.
-    pub credentials: Counter,
+    /// Calls that are made again.
+    pub retries: RetryMetrics,
 }
 
 impl SourceMetrics {
     /// Registers them for the source `step`.
     #[must_use]
     pub fn register(step: &StepName) -> Self {
-        let retries =
-            |cause: &'static str| counter!(names::SOURCE_RETRIES, "step" => step.to_string(), "cause" => cause);
         Self {
             position_expired: counter!(names::POSITION_EXPIRED, "step" => step.to_string()),
-            throttled: retries("throttled"),
-            failed: retries("failed"),
-            credentials: retries("credentials"),
+            retries: RetryMetrics::of(names::SOURCE_RETRIES, step),
         }
+    }
+}
+
+/// Calls that are made again, by their cause.
+#[derive(Debug, Clone)]
+pub struct RetryMetrics {
+    /// Because the service asked to slow down.
+    pub throttled: Counter,
+    /// Because of the network or a fault of the service.
+    pub failed: Counter,
+    /// Because credentials had run out or the clocks differ.
+    pub credentials: Counter,
+}
+
+impl RetryMetrics {
+    fn of(name: &'static str, step: &StepName) -> Self {
+        let cause = |cause: &'static str| counter!(name, "step" => step.to_string(), "cause" => cause);
+        Self { throttled: cause("throttled"), failed: cause("failed"), credentials: cause("credentials") }
+    }
+
+    /// Counts nothing that anybody sees: for calls outside of a job.
+    #[must_use]
+    pub fn unseen() -> Self {
+        Self { throttled: Counter::noop(), failed: Counter::noop(), credentials: Counter::noop() }
     }
 }
 
@@ -326,6 +354,39 @@ impl SinkMetrics {
     }
 }
 
+/// What a sink that calls a service does with it.
+#[derive(Debug, Clone)]
+pub struct DeliveryMetrics {
+    /// Records that the service has taken.
+    pub records: Counter,
+    /// Their bytes.
+    pub bytes: Counter,
+    /// Records that it refused for good.
+    pub refused: Counter,
+    /// Calls that are on their way.
+    pub calls: Gauge,
+    /// How long a call took, in seconds.
+    pub seconds: Histogram,
+    /// Calls that are made again.
+    pub retries: RetryMetrics,
+}
+
+impl DeliveryMetrics {
+    /// Registers them for a sink on a worker.
+    #[must_use]
+    pub fn register(step: &StepName, worker: usize) -> Self {
+        let count = |name: &'static str| counter!(name, "step" => step.to_string(), "worker" => worker.to_string());
+        Self {
+            records: count(names::SINK_RECORDS),
+            bytes: count(names::SINK_BYTES),
+            refused: count(names::SINK_REFUSED),
+            calls: of_worker(names::SINK_CALLS, step, worker),
+            seconds: histogram!(names::SINK_CALL_SECONDS, "step" => step.to_string(), "worker" => worker.to_string()),
+            retries: RetryMetrics::of(names::SINK_RETRIES, step),
+        }
+    }
+}
+
 // A gauge that each worker sets for itself needs the worker as a label, or they would overwrite one another.
 fn of_worker(name: &'static str, step: &StepName, worker: usize) -> Gauge {
     gauge!(name, "step" => step.to_string(), "worker" => worker.to_string())
@@ -357,5 +418,11 @@ pub fn describe() {
     describe_gauge!(names::STASH_RECORDS, Unit::Count, "Records that wait for their epoch");
     describe_gauge!(names::IN_FLIGHT, Unit::Bytes, "Bytes between the exchange and the keyed steps, estimated");
     describe_gauge!(names::STORE_BYTES, Unit::Bytes, "Bytes in the state folder");
+    describe_counter!(names::SINK_RECORDS, Unit::Count, "Records that the sink's service has taken");
+    describe_counter!(names::SINK_BYTES, Unit::Bytes, "Bytes of the records that the sink's service has taken");
+    describe_counter!(names::SINK_REFUSED, Unit::Count, "Records that the sink's service refused for good");
+    describe_gauge!(names::SINK_CALLS, Unit::Count, "Calls to the sink's service that are on their way");
+    describe_histogram!(names::SINK_CALL_SECONDS, Unit::Seconds, "How long a call to the sink's service took");
+    describe_counter!(names::SINK_RETRIES, Unit::Count, "Calls to the sink's service that are made again");
     describe_gauge!(names::SINK_IN_FLIGHT, Unit::Bytes, "Bytes staged in the sink and not yet prepared");
 }

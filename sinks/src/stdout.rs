@@ -96,7 +96,7 @@ impl<T, F: Format<T>> SinkWriter<T> for Collector<F> {
 
     fn prepare(&mut self, _epoch: Epoch) -> Result<Option<Prepared>> {
         let lines = mem::take(&mut self.lines);
-        Ok((!lines.is_empty()).then(|| Prepared { handle: frame::seal(MAGIC, VERSION, &lines), flush: None }))
+        Ok((!lines.is_empty()).then(|| Prepared::Staged(frame::seal(MAGIC, VERSION, &lines))))
     }
 
     fn in_flight(&self) -> u64 {

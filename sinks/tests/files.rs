@@ -10,22 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{hidden, job, names, numbers, shown};
-use shardflow::sink::{Sink, SinkContext, SinkWriter};
-use shardflow::testing::sink::{Driver, Promise, conforms};
-use shardflow::vocabulary::Incarnation;
+use shardflow::sink::{Sink, SinkWriter};
+use shardflow::testing::sink::{Driver, Promise, conforms, context};
 use shardflow::{Epoch, ErrorKind};
 use shardflow_sinks::{FileSink, files};
 use tempfile::TempDir;
-
-fn context(job: &str, step: &str) -> SinkContext {
-    SinkContext {
-        job: job.to_owned(),
-        step: step.into(),
-        incarnation: Incarnation::new(1),
-        committed: None,
-        workers: 1,
-    }
-}
 
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use shardflow::Epoch;
 use shardflow::sink::{CommitPermit, Sink, SinkContext, SinkWriter, StagedHandle};
 use shardflow::testing::sink::{Driver, Promise, conforms, permit};
-use shardflow::vocabulary::Incarnation;
 use shardflow_sinks::{Stdout, stdout};
 
 /// What a terminal would show.
@@ -53,13 +52,7 @@ impl Write for ClosedPipe {
 }
 
 fn context() -> SinkContext {
-    SinkContext {
-        job: "job".into(),
-        step: "shown".into(),
-        incarnation: Incarnation::new(1),
-        committed: None,
-        workers: 2,
-    }
+    shardflow::testing::sink::context("job", "shown")
 }
 
 fn handle(sink: &Stdout, epoch: u64, worker: u32, record: &str) -> StagedHandle {
@@ -67,7 +60,7 @@ fn handle(sink: &Stdout, epoch: u64, worker: u32, record: &str) -> StagedHandle 
     writer.stage(&record.to_owned()).unwrap();
     assert_eq!(writer.in_flight(), record.len() as u64 + 3);
     let epoch = Epoch::new(epoch);
-    StagedHandle { epoch, worker, handle: writer.prepare(epoch).unwrap().unwrap().handle }
+    StagedHandle { epoch, worker, handle: writer.prepare(epoch).unwrap().unwrap().finish().unwrap().unwrap() }
 }
 
 #[test]

@@ -4,15 +4,11 @@
 //! the position after it. What survives a crash: nothing here. The engine stores the positions with its epochs and
 //! hands them back; a source is a pure function of its settings, the outside world and those positions.
 
-#[cfg(feature = "kinesis")]
-mod aws;
 pub mod files;
 #[cfg(feature = "kcl")]
 pub mod kcl;
 #[cfg(feature = "kinesis")]
 pub mod kinesis;
-#[cfg(feature = "kinesis")]
-pub mod kpl;
 #[cfg(feature = "kinesis")]
 pub mod stream;
 #[cfg(feature = "zookeeper")]
@@ -21,3 +17,5 @@ pub mod zookeeper;
 pub use files::Files;
 #[cfg(feature = "kinesis")]
 pub use kinesis::{Kinesis, OnExpired, Others, ReadMode, ShardStarts, Start};
+#[cfg(feature = "kinesis")]
+pub use shardflow_aws::kpl;

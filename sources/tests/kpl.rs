@@ -3,16 +3,13 @@
 #![cfg(feature = "kinesis")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-#[path = "support/servers.rs"]
-#[expect(dead_code, reason = "only where things are installed is of use here")]
-mod servers;
-
 use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use shardflow_sources::kpl::{UserRecord, open};
+use shardflow_stand_ins::servers;
 
 #[derive(Deserialize)]
 struct Line {

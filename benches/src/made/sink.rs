@@ -96,7 +96,7 @@ impl<T: Tallied> SinkWriter<T> for AddingWriter {
     fn prepare(&mut self, _epoch: Epoch) -> Result<Option<Prepared>> {
         let Tally { rows, sum } = std::mem::take(&mut self.0);
         let handle = [rows.to_le_bytes(), sum.to_le_bytes()].concat();
-        Ok((rows > 0).then_some(Prepared { handle, flush: None }))
+        Ok((rows > 0).then_some(Prepared::Staged(handle)))
     }
 }
 

@@ -151,9 +151,11 @@ impl<'scope> Inner<'scope> {
     ) {
         let step = self.register(name, "sink");
         let worker = self.scope.index();
-        let sink_context = self.context.sink_context(&step);
         let writer = match &self.context.running {
-            Some(_) => self.built(&step, operators::naming_panics(name, || sink.writer(&sink_context, worker))),
+            Some(running) => {
+                let context = self.context.sink_context(running, &step);
+                self.built(&step, operators::naming_panics(name, || sink.writer(&context, worker)))
+            }
             None => {
                 let open: OpenCommitter = Box::new(move |context| sink.committer(context));
                 lock(&self.context.plan).sinks.push((step.clone(), open));

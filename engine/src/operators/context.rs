@@ -4,6 +4,7 @@
 //! and sinks and to find mistakes before anything is opened; then on each worker.
 
 use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use timely::scheduling::SyncActivator;
+use tokio::runtime::Handle;
 
 use super::control::CommitMessage;
 use super::epoch_clock::EpochClock;
@@ -47,6 +49,10 @@ pub(crate) struct Running {
     pub(crate) hubs: HashMap<StepName, Arc<SourceHub>>,
     /// To the commit thread.
     pub(crate) commits: Sender<CommitMessage>,
+    /// Where sources and sinks do their I/O.
+    pub(crate) runtime: Handle,
+    /// What sinks may keep files in.
+    pub(crate) sinks: PathBuf,
 }
 
 /// What the operators of one start share.
@@ -193,14 +199,16 @@ impl JobContext {
         lock(&self.plan).error.get_or_insert(error);
     }
 
-    /// What a sink is told.
-    pub(crate) fn sink_context(&self, step: &StepName) -> SinkContext {
+    /// What a sink is told in a job that runs.
+    pub(crate) fn sink_context(&self, running: &Running, step: &StepName) -> SinkContext {
         SinkContext {
             job: self.job.clone(),
             step: step.clone(),
             incarnation: self.incarnation,
             committed: self.committed,
             workers: self.workers,
+            folder: running.sinks.join(step.as_file_name()),
+            runtime: running.runtime.clone(),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::exchange::stable_hash;
 use crate::metrics as counters;
 use crate::state::changelog::{ChangelogWriter, Table};
 use crate::state::codec;
-use crate::vocabulary::{Epoch, Event, EventTime, Key, KeyGroup, Record, State, StepName, Window};
+use crate::vocabulary::{Epoch, Event, EventTime, Key, KeyGroup, Record, RecordId, State, StepName, Window};
 use crate::window::aggregate::Aggregate;
 use crate::window::{Pane, WindowSpec};
 
@@ -38,6 +38,14 @@ pub struct WindowResult<K, V> {
     pub window: Window,
     /// What its records were folded into.
     pub value: V,
+}
+
+impl<K: Key, V> WindowResult<K, V> {
+    /// The result's id, which a replay repeats. `step` is the step's name in the flow; a key has one result a window.
+    #[must_use]
+    pub fn id(&self, step: &str) -> RecordId {
+        RecordId::of(&(step, &self.key, self.window.start(), self.window.end()))
+    }
 }
 
 /// Makes an accumulator.

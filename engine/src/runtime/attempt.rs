@@ -141,7 +141,8 @@ impl Attempt<'_> {
         let (hubs, mut sources) = self.open_sources(plan, store, recovered, groups, runtime)?;
         let followers = followers(&mut sources, &hubs)?;
         let (commits, messages) = channel();
-        let running = Running { store: Arc::clone(store), hubs, commits: commits.clone() };
+        let (io, sinks) = (runtime.handle().clone(), self.config.state.join("sinks"));
+        let running = Running { store: Arc::clone(store), hubs, commits: commits.clone(), runtime: io, sinks };
         let context = Arc::new(JobContext::new(self.settled(groups, recovered), Some(running)));
         fail_point!("recover::before-sinks");
         let committers = recover_sinks(plan, &context, recovered, store)?;

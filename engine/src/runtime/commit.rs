@@ -18,7 +18,7 @@ use crate::metrics::{EpochMetrics, SnapshotMetrics};
 use crate::operators::context::JobContext;
 use crate::operators::control::{CommitMessage, Control};
 use crate::operators::naming_panics;
-use crate::sink::{CommitPermit, Committer, StagedHandle};
+use crate::sink::{CommitPermit, Committer, Flush, Prepared, StagedHandle};
 use crate::snapshot::{EpochBatch, StepChange, Store};
 use crate::source::{Follower, SplitRecord};
 use crate::vocabulary::{Epoch, Incarnation, SplitId, StepName};
@@ -46,21 +46,28 @@ pub(super) type OnCommit = Arc<dyn Fn(&CommitInfo<'_>) + Send + Sync>;
 struct Parts {
     changes: Vec<StepChange>,
     staged: BTreeMap<StepName, Vec<StagedHandle>>,
-    flushes: Vec<(StepName, crate::sink::Flush)>,
+    flushes: Vec<Flushing>,
     reads: Vec<(Instant, u64)>,
     splits: BTreeMap<StepName, Vec<(SplitId, Option<SplitRecord>)>>,
+}
+
+/// What one writer has under way of one epoch.
+struct Flushing {
+    step: StepName,
+    worker: u32,
+    epoch: Epoch,
+    flush: Flush,
 }
 
 impl Parts {
     fn add(&mut self, epoch: Epoch, part: Control) {
         match part {
             Control::Changes { step, worker, changelog } => self.changes.push(StepChange { step, worker, changelog }),
-            Control::Staged { step, worker, prepared } => {
-                if let Some(flush) = prepared.flush {
-                    self.flushes.push((step.clone(), flush));
-                }
-                let handle = StagedHandle { epoch, worker, handle: prepared.handle };
-                self.staged.entry(step).or_default().push(handle);
+            Control::Staged { step, worker, prepared: Prepared::Staged(handle) } => {
+                self.staged.entry(step).or_default().push(StagedHandle { epoch, worker, handle });
+            }
+            Control::Staged { step, worker, prepared: Prepared::Flush(flush) } => {
+                self.flushes.push(Flushing { step, worker, epoch, flush });
             }
             Control::Splits { step, changes } => self.splits.entry(step).or_default().extend(changes),
             Control::Read { at, records } => self.reads.push((at, records)),
@@ -68,7 +75,23 @@ impl Parts {
     }
 
     fn is_durable_matter(&self) -> bool {
-        !self.changes.is_empty() || !self.staged.is_empty()
+        !self.changes.is_empty() || !self.staged.is_empty() || !self.flushes.is_empty()
+    }
+
+    /// Makes durable what the writers have under way, and takes the handles of it.
+    fn flush(&mut self) -> Result<()> {
+        for Flushing { step, worker, epoch, flush } in self.flushes.drain(..) {
+            let handle = naming_panics(step.as_str(), flush)?;
+            fail_point!("commit::after-flush");
+            if let Some(handle) = handle {
+                self.staged.entry(step).or_default().push(StagedHandle { epoch, worker, handle });
+            }
+        }
+        for handles in self.staged.values_mut() {
+            // Workers hand theirs over in any order.
+            handles.sort_by_key(|handle| (handle.epoch, handle.worker));
+        }
+        Ok(())
     }
 }
 
@@ -170,11 +193,7 @@ impl CommitThread {
         for (epoch, controls) in closed {
             controls.into_iter().for_each(|part| parts.add(epoch, part));
         }
-        for handles in parts.staged.values_mut() {
-            // Workers hand theirs over in any order.
-            handles.sort_by_key(|handle| (handle.epoch, handle.worker));
-        }
-        let progressed = !parts.reads.is_empty() || !parts.staged.is_empty();
+        let progressed = !parts.reads.is_empty() || !parts.staged.is_empty() || !parts.flushes.is_empty();
         if parts.is_durable_matter() {
             self.make_durable_and_visible(through, &mut parts)?;
         }
@@ -197,10 +216,7 @@ impl CommitThread {
 
     fn make_durable_and_visible(&mut self, through: Epoch, parts: &mut Parts) -> Result<()> {
         fail_point!("commit::before-flush");
-        for (step, flush) in parts.flushes.drain(..) {
-            naming_panics(step.as_str(), flush)?;
-            fail_point!("commit::after-flush");
-        }
+        parts.flush()?;
         let changes = std::mem::take(&mut parts.changes);
         let handles =
             parts.staged.iter().flat_map(|(step, staged)| staged.iter().map(|one| (step.clone(), one.clone())));

@@ -78,7 +78,9 @@ pub(super) fn recover_sinks(
     for (step, open) in &plan.sinks {
         let handles = recovered.handles.get(step).map(Vec::as_slice).unwrap_or_default();
         let committer = naming_panics(step.as_str(), || {
-            let mut committer = open(&context.sink_context(step))?;
+            let running = context.running.as_ref();
+            let running = running.ok_or_else(|| Error::internal("sinks are recovered by a job that runs"))?;
+            let mut committer = open(&context.sink_context(running, step))?;
             committer.recover(permit.as_ref(), handles)?;
             Ok(committer)
         })?;

@@ -232,7 +232,7 @@ impl<T: Record> SinkWriter<T> for Collecting<T> {
         };
         let mut handle = Vec::new();
         codec::encode_into(&(number, std::mem::take(&mut self.staged)), &mut handle)?;
-        Ok(Some(Prepared { handle, flush: None }))
+        Ok(Some(Prepared::Staged(handle)))
     }
 }
 

@@ -1,9 +1,11 @@
 //! The words of the engine: clocks, names, records. Every confusable number or string has a type of its own.
 
+mod id;
 mod name;
 mod record;
 mod time;
 
+pub use id::RecordId;
 pub use name::{Incarnation, KeyGroup, SplitId, StepName};
 pub use record::{Event, Key, Record, State};
 pub use time::{Epoch, EventTime, Window, days, hours, millis, minutes, seconds};

@@ -45,6 +45,20 @@ name! {
     StepName
 }
 
+impl StepName {
+    /// The name as part of a file's or folder's: letters, digits, `_` and `-`, at most 48 of them. A name that had to change
+    /// carries its checksum, so that two names never become one.
+    #[must_use]
+    pub fn as_file_name(&self) -> String {
+        let (name, is_tame) = (self.as_str(), |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        if !name.is_empty() && name.len() <= 48 && name.chars().all(is_tame) {
+            return name.to_owned();
+        }
+        let kept: String = name.chars().take(38).map(|c| if is_tame(c) { c } else { '_' }).collect();
+        format!("{kept}~{:08x}", crc32fast::hash(name.as_bytes()))
+    }
+}
+
 name! {
     /// What a source calls one of its splits: a path, a shard id. Unique within the source and stable across runs.
     SplitId

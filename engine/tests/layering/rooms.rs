@@ -12,10 +12,11 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 /// Some stand elsewhere than in the order of a record's walk: `sink` comes before `snapshot`, because the snapshot stores what
 /// sinks have staged (`StagedHandle`) and its commit gives the right to publish it (`CommitPermit`); and `metrics`
 /// (names and handles) is near the top, because every room counts, while only the runtime serves what was counted.
-pub(crate) const ROOMS: [&str; 15] = [
+pub(crate) const ROOMS: [&str; 16] = [
     "error",
     "vocabulary",
     "metrics",
+    "retry",
     "source",
     "decode",
     "event_time",

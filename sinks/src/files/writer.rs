@@ -145,9 +145,10 @@ impl<F> FileWriter<F> {
                 files.iter().try_for_each(|(file, name)| place.folder.sync_file(file, name))?;
                 if created { place.folder.sync() } else { Ok(()) }
             };
-            flush().map_err(|error: Error| error.in_step(&place.step))
+            flush().map_err(|error: Error| error.in_step(&place.step))?;
+            Ok(Some(handle))
         };
-        Ok(Some(Prepared { handle, flush: Some(Box::new(flush)) }))
+        Ok(Some(Prepared::Flush(Box::new(flush))))
     }
 }
 

@@ -9,14 +9,11 @@ use std::time::Duration;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_dynamodb::types::AttributeValue;
+use shardflow_stand_ins::servers;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
-
-#[path = "../../tests/support/servers.rs"]
-#[expect(dead_code, reason = "only where they are installed is of use here")]
-mod servers;
 
 use super::row::Item;
 use super::{IfAbsent, Leases, Table};

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
+use shardflow::retry::WallClock;
 use tokio::runtime::Handle;
 
 use super::checkpoint::Checkpoint;
@@ -15,7 +16,6 @@ use super::store::{Change, Store, Written};
 use super::takeover::{From, TakeOver, take_over};
 use super::testing::{FAILOVER, MIRROR, Manual, metrics, read_to, terms};
 use super::{IfAbsent, Keeper, Table};
-use crate::aws::retry::WallClock;
 use crate::kinesis::committed::States;
 use crate::kinesis::position::Sequence;
 

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use shardflow::metrics::SourceMetrics;
+use shardflow::retry::{Clock, WallClock};
 use shardflow::{Error, Result};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -27,7 +28,6 @@ use super::standing::{Standing, Verdict};
 use super::store::Store;
 use super::taking::take_all;
 use super::tending::{Tending, Wanted};
-use crate::aws::retry::{Clock, WallClock};
 use crate::kinesis::committed::States;
 
 /// Who holds the leases, and on what terms.

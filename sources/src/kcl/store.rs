@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::future::Future;
 
+use shardflow_aws::failure::Failure;
 use tokio::task::JoinSet;
 
 use super::row::Lease;
-use crate::aws::failure::Failure;
 
 /// How many calls run at a time. A job may have a thousand shards; DynamoDB would throttle them all at once.
 const AT_A_TIME: usize = 16;
@@ -29,7 +29,7 @@ pub(crate) struct Change {
 
 /// A lease table.
 pub(crate) trait Store: Clone + Send + Sync + 'static {
-    /// All leases. Fails with [`Remedy::Missing`](crate::aws::failure::Remedy::Missing) where there is no table.
+    /// All leases. Fails with [`Remedy::Missing`](shardflow_aws::failure::Remedy::Missing) where there is no table.
     fn leases(&self) -> impl Future<Output = Result<Vec<Lease>, Failure>> + Send;
     /// Changes a row if it still is as it was seen.
     fn write(&self, change: &Change) -> impl Future<Output = Result<Written, Failure>> + Send;

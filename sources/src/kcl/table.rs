@@ -10,12 +10,11 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableDescription,
     TableStatus,
 };
+use shardflow::retry::{Clock, Failed};
+use shardflow_aws::failure::{Failure, Remedy};
 
 use super::row::{Item, KEY, Lease, Update};
 use super::store::{Change, Store, Written};
-use crate::aws::backoff::Failed;
-use crate::aws::failure::{Failure, Remedy};
-use crate::aws::retry::Clock;
 
 /// How often to look whether a new table is ready, which takes some seconds.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -8,15 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use shardflow::metrics::SourceMetrics;
+use shardflow::retry::{Clock, Retries};
 use shardflow::{Error, Result};
+use shardflow_aws::failure::{Failure, Remedy};
 
 use super::checkpoint::Checkpoint;
 use super::row::Lease;
 use super::standing::quoted;
 use super::store::Store;
 use super::taking::{PATIENCE, refuse_several_streams};
-use crate::aws::failure::{Failure, Remedy};
-use crate::aws::retry::{Clock, Retries};
 use crate::kinesis::position::Sequence;
 
 /// Whether a job's first start begins where a fleet of the Kinesis Client Library has come.
@@ -95,7 +95,7 @@ async fn leases<S: Store, C: Clock>(
     to: &'static str,
 ) -> Result<Vec<Lease>> {
     let table = store.describe();
-    let retries = Retries::new(PATIENCE, clock, metrics, format!("read {table}"));
+    let retries = Retries::new(PATIENCE, clock, &metrics.retries, format!("read {table}"));
     retries.run(|| store.leases()).await.map_err(|failure: Failure| match failure.remedy {
         Remedy::Missing => Error::config(format!("could not {to} {table}: there is no such table")),
         _ => Error::source(format!("could not {to} {table}")).caused_by(failure),

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use shardflow::retry::{Clock, Retries};
 use shardflow::{Error, Result};
+use shardflow_aws::failure::Failure;
 
 use super::keeper::Terms;
 use super::plan::Rows;
 use super::row::Lease;
 use super::standing::{Standing, quoted};
 use super::store::{Change, Store, Written, write_all};
-use crate::aws::failure::Failure;
-use crate::aws::retry::{Clock, Retries};
 
 /// For how long a start goes on when calls fail.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,7 +29,7 @@ pub(super) async fn take_all<S: Store, C: Clock>(
 ) -> Result<Rows> {
     let table = store.describe();
     let failed = |failure: Failure| Error::source(format!("could not take the leases of {table}")).caused_by(failure);
-    let mut retries = Retries::new(PATIENCE, clock, &terms.metrics, format!("take the leases of {table}"));
+    let mut retries = Retries::new(PATIENCE, clock, &terms.metrics.retries, format!("take the leases of {table}"));
     let mut taking = Taking { store, terms, held: Rows::new(), taken: 0, taken_from: BTreeSet::new() };
     let mut rounds = 0;
     loop {

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use shardflow::retry::{self, Backoff, Clock};
 use shardflow::{Error, Result};
+use shardflow_aws::failure::{Failure, Remedy};
 use tokio::sync::watch;
 
 use super::keeper::Terms;
@@ -12,9 +14,6 @@ use super::row::Lease;
 use super::standing::{Over, Standing, Verdict};
 use super::store::{Change, Store, Written, write_all};
 use super::taking::PATIENCE;
-use crate::aws::backoff::{Backoff, Failed};
-use crate::aws::failure::{Failure, Remedy};
-use crate::aws::retry::Clock;
 use crate::kinesis::committed::States;
 
 /// What the job wants of its keeper.
@@ -285,12 +284,7 @@ impl<S: Store, C: Clock> Tending<S, C> {
             self.standing().lost(Over::Refused(failure.text));
             return;
         };
-        let counter = match failed {
-            Failed::Throttled => &metrics.throttled,
-            Failed::Transient => &metrics.failed,
-            Failed::Credentials => &metrics.credentials,
-        };
-        counter.increment(1);
+        retry::counter(&metrics.retries, failed).increment(1);
         let now = self.clock.now();
         let wait = self.backoff.failed(failed, now, rand::random()).unwrap_or(Duration::ZERO);
         tracing::debug!(table, %failure, "a call for leases failed, will be made again");

@@ -6,15 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use shardflow::metrics::SourceMetrics;
+use shardflow::retry::{Clock, Failed};
 use shardflow::vocabulary::StepName;
+use shardflow_aws::failure::{Failure, Remedy};
 use tokio::sync::watch;
 
 use super::keeper::Terms;
 use super::row::Lease;
 use super::store::{Change, Store, Written};
-use crate::aws::backoff::Failed;
-use crate::aws::failure::{Failure, Remedy};
-use crate::aws::retry::Clock;
 use crate::kinesis::committed::ShardState;
 use crate::kinesis::position::{Sequence, ShardPosition};
 

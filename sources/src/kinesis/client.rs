@@ -11,10 +11,10 @@ use aws_sdk_kinesis::types::error::SubscribeToShardEventStreamError;
 use aws_sdk_kinesis::types::{
     ChildShard, HashKeyRange, ShardIteratorType, StartingPosition, StreamStatus, SubscribeToShardEventStream,
 };
+use shardflow::retry::Failed;
+use shardflow_aws::failure::{Failure, Remedy};
 
 use super::lineage::Shard;
-use crate::aws::backoff::Failed;
-use crate::aws::failure::{Failure, Remedy};
 
 /// The calls that reading a shard takes.
 pub(crate) trait ShardApi: Clone + Send + Sync + 'static {

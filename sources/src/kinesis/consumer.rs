@@ -2,9 +2,8 @@
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::types::ConsumerStatus;
-
-use crate::aws::backoff::Failed;
-use crate::aws::failure::{Failure, Remedy};
+use shardflow::retry::Failed;
+use shardflow_aws::failure::{Failure, Remedy};
 
 /// The ARN of the consumer of this name, once it is active: registers it where there is none. To be called again while
 /// the failure says that it may pass: a consumer that was just registered is active a few seconds later.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shardflow::metrics::SourceMetrics;
+use shardflow::retry::{Clock, Retries, WallClock};
 #[cfg(any(feature = "kcl", feature = "zookeeper"))]
 use shardflow::source::Follower;
 use shardflow::source::{BoxFuture, Discovery, Enumerator, Position, Reader};
@@ -26,12 +27,11 @@ use super::position::Standpoint;
 use super::reader::ShardReader;
 use super::shard::{OnExpired, Settings, ShardTask, Way};
 use super::standing::Standing;
-use crate::aws::retry::{Clock, Retries, WallClock};
 
 /// All shards that the stream lists now; failures that may pass are waited out for `give_up_after`.
 pub(super) async fn list(client: &Client, give_up_after: Duration, metrics: &SourceMetrics) -> Result<Vec<Shard>> {
     let stream = client.describe();
-    let retries = Retries::new(give_up_after, &WallClock, metrics, format!("list the shards of {stream}"));
+    let retries = Retries::new(give_up_after, &WallClock, &metrics.retries, format!("list the shards of {stream}"));
     let listed = retries.run(|| client.shards()).await;
     listed.map_err(|failure| Error::source(format!("could not list the shards of {stream}")).caused_by(failure))
 }

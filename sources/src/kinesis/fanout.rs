@@ -9,14 +9,13 @@
 
 use std::time::Duration;
 
+use shardflow::retry::{Clock, Failed, Retries};
 use shardflow::{Error, Result};
+use shardflow_aws::failure::{Failure, Remedy};
 
 use super::budget;
 use super::client::{Events, Fetched, ReadFrom, ShardApi};
 use super::shard::{Left, ShardTask, Stop};
-use crate::aws::backoff::Failed;
-use crate::aws::failure::{Failure, Remedy};
-use crate::aws::retry::{Clock, Retries};
 
 /// After how long a subscription is replaced. The service ends it after 300 s.
 const RENEW_AFTER: Duration = Duration::from_secs(285);

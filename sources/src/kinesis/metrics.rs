@@ -1,10 +1,10 @@
 //! What this source counts beside what every source does. One handle a shard.
 
 use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge, gauge};
+use shardflow::retry::Failed;
 use shardflow::vocabulary::StepName;
 
 use super::batches::Opened;
-use crate::aws::backoff::Failed;
 
 /// The names of the metrics of this source.
 pub mod names {

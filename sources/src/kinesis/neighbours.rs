@@ -95,8 +95,8 @@ mod zookeeper {
     use super::super::lineage::Shard;
     use super::super::position::ShardPosition;
     use super::super::start::{Begin, FirstStart};
-    use crate::aws::retry::WallClock;
     use crate::zookeeper::{Lineages, Mirror, take_over};
+    use shardflow::retry::WallClock;
 
     /// Takes over from a topology at the first start, and mirrors to its nodes at every start.
     pub(super) async fn meet(
@@ -139,8 +139,8 @@ mod kcl {
     use super::super::lineage::Shard;
     use super::super::position::ShardPosition;
     use super::super::start::{Begin, FirstStart};
-    use crate::aws::retry::{Clock, WallClock};
     use crate::kcl::{From, IfAbsent, Keeper, TakeOver, TakenOver, Terms, refuse_foreign, take_over};
+    use shardflow::retry::{Clock, WallClock};
 
     /// Takes over from a fleet at the first start, and holds the leases from then on.
     pub(super) async fn meet(

@@ -2,16 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use shardflow::retry::{Clock, Failed, Retries};
 use shardflow::{Error, Result};
+use shardflow_aws::failure::{Failure, Remedy};
 
 use super::budget::{Appetite, Share};
 use super::client::{Fetched, ShardApi};
 use super::pacing::{self, Answer};
 use super::position::ShardPosition;
 use super::shard::{ShardTask, Stop};
-use crate::aws::backoff::Failed;
-use crate::aws::failure::{Failure, Remedy};
-use crate::aws::retry::{Clock, Retries};
 
 /// From which age on an iterator is renewed before it is used. They live for 5 minutes; a job that is slow may hold one
 /// for longer, waiting for room.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use shardflow::retry::Clock;
 use shardflow::source::{RawBatch, Reader, Split};
 use shardflow::{Error, Result};
 use tokio::runtime::Handle;
@@ -13,7 +14,6 @@ use tokio::task::AbortHandle;
 use super::client::ShardApi;
 use super::shard::{Message, ShardTask};
 use super::standing::Standing;
-use crate::aws::retry::Clock;
 
 /// How many batches wait between the task and the worker. Besides them the task holds the rest of one answer; what all
 /// shards hold together, the budget bounds.

@@ -6,12 +6,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use shardflow::metrics::SourceMetrics;
+use shardflow::metrics::{RetryMetrics, SourceMetrics};
+use shardflow::retry::Failed;
 use shardflow::vocabulary::StepName;
+use shardflow_aws::failure::{Failure, Remedy};
 
 use super::*;
-use crate::aws::backoff::Failed;
-use crate::aws::failure::{Failure, Remedy};
 use crate::kinesis::budget::Budget;
 use crate::kinesis::client::{Events, Fetched, ReadFrom, Record};
 use crate::kinesis::intake::Intake;
@@ -355,7 +355,7 @@ async fn failures_that_last_are_said_once_with_their_end_and_counted_by_cause() 
     let [throttled, failed, credentials] =
         counters.each_ref().map(|count| metrics::Counter::from_arc(Arc::clone(count)));
     let mut reader = open_with(&script, ShardPosition::TrimHorizon, |task| {
-        task.metrics = SourceMetrics { throttled, failed, credentials, ..task.metrics.clone() };
+        task.metrics.retries = RetryMetrics { throttled, failed, credentials };
     });
     drain(&mut reader).await.unwrap();
     assert_eq!(counters.map(|count| count.load(Ordering::SeqCst)), [50, 1, 0]);

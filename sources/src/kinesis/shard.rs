@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use shardflow::metrics::SourceMetrics;
+use shardflow::retry::{Clock, Retries};
 use shardflow::source::{RawBatch, Split};
 use shardflow::{Error, Result};
+use shardflow_aws::failure::{Failure, Remedy};
 use tokio::sync::mpsc;
 
 use super::batches::Batches;
@@ -20,8 +22,6 @@ use super::lineage;
 use super::metrics::ShardMetrics;
 use super::pacing::Pace;
 use super::standing::Standing;
-use crate::aws::failure::{Failure, Remedy};
-use crate::aws::retry::{Clock, Retries};
 
 /// What the task tells the reader.
 pub(crate) enum Message {
@@ -223,7 +223,7 @@ impl<A: ShardApi, C: Clock> ShardTask<A, C> {
 
     pub(super) fn retries(&self, what: &str) -> Retries<C> {
         let attempted = format!("{what} shard \"{}\" of {}", self.shard, self.api.describe());
-        Retries::new(self.settings.give_up_after, &self.clock, &self.metrics, attempted)
+        Retries::new(self.settings.give_up_after, &self.clock, &self.metrics.retries, attempted)
     }
 
     pub(super) fn failed(&self, failure: Failure) -> Error {

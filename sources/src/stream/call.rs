@@ -3,12 +3,12 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use shardflow::retry::Backoff;
 use shardflow::{Error, Result};
+use shardflow_aws::failure::{Failure, Remedy};
 use tokio::task::JoinSet;
 
 use super::Stream;
-use crate::aws::backoff::Backoff;
-use crate::aws::failure::{Failure, Remedy};
 
 /// Calls until a call succeeds, its failure cannot pass, or `patience` is over. A command that throttling could keep
 /// waiting for ever would look hung, so here even that has an end: "too many requests" and "too many shards" read alike.
@@ -80,7 +80,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aws::backoff::Failed;
+    use shardflow::retry::Failed;
 
     fn failure(remedy: Remedy) -> Failure {
         Failure { remedy, text: "no".to_owned() }

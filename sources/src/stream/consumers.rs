@@ -5,10 +5,10 @@ use std::time::Duration;
 use aws_sdk_kinesis::error::ProvideErrorMetadata;
 use jiff::Timestamp;
 use shardflow::{Error, Result};
+use shardflow_aws::failure::{Failure, Remedy};
 use tokio::time::{Instant, sleep};
 
 use super::{Stream, timestamp};
-use crate::aws::failure::{Failure, Remedy};
 
 /// How often to look whether a change has come about.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::{self, ShardIteratorType};
 use jiff::Timestamp;
+use shardflow::retry::{Failed, Retries, WallClock};
 use shardflow::{Error, Result};
+use shardflow_aws::failure::{Failure, Remedy};
 
 use super::{Stream, timestamp};
-use crate::aws::backoff::Failed;
-use crate::aws::failure::{Failure, Remedy};
-use crate::aws::retry::{Retries, WallClock};
 use crate::kinesis::pacing::{Allowance, Answer, IDLE_GAP, Pace, wait};
 
 /// Where to read on.
@@ -73,7 +72,7 @@ impl Cursor {
         let attempted = format!("read shard \"{shard}\" of {}", stream.describe_place());
         let pace = Pace::new(Allowance::default(), IDLE_GAP);
         Self {
-            retries: Retries::new(stream.patience, &WallClock, &stream.metrics, attempted),
+            retries: Retries::new(stream.patience, &WallClock, &stream.metrics.retries, attempted),
             stream: stream.clone(),
             shard: shard.to_owned(),
             at,

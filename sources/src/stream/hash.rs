@@ -6,8 +6,6 @@
 
 use std::fmt;
 
-use md5::{Digest, Md5};
-
 /// 2^128, as near as a float comes to it: exactly.
 const SPACE: f64 = 340_282_366_920_938_463_463_374_607_431_768_211_456.0;
 
@@ -107,18 +105,6 @@ impl fmt::Display for HashRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}..{}", self.start, self.end)
     }
-}
-
-/// The hash key of a partition key.
-///
-/// # Examples
-/// ```
-/// use shardflow_sources::stream::hash_of;
-/// assert_eq!(hash_of("a"), 0x0cc175b9c0f1b6a831c399e269772661);
-/// ```
-#[must_use]
-pub fn hash_of(partition_key: &str) -> u128 {
-    u128::from_be_bytes(Md5::digest(partition_key.as_bytes()).into())
 }
 
 #[cfg(test)]

@@ -36,9 +36,10 @@ use shardflow::vocabulary::StepName;
 
 pub use consumers::Consumer;
 pub use describe::{Description, Lag, Summary};
-pub use hash::{HashRange, hash_of};
+pub use hash::HashRange;
 pub use put::{Finished, PutOptions, PutRecord, Refused, Tally};
 pub use reshard::{Goal, Load, Piece, Plan, Step, Stopped};
+pub use shardflow_aws::hash::hash_of;
 pub use shards::Shard;
 pub use tail::{Begin, Record, Tail, TailOptions};
 

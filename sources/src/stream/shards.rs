@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use aws_sdk_kinesis::types;
 use shardflow::Result;
+use shardflow_aws::failure::{Failure, Remedy};
 
 use super::{HashRange, Stream};
-use crate::aws::failure::{Failure, Remedy};
 
 /// A shard as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]

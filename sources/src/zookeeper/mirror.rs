@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use shardflow::Result;
+use shardflow::retry::Clock;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -13,7 +14,6 @@ use tokio::task::JoinHandle;
 use super::SpoutNodes;
 use super::progress::Progress;
 use super::scribe::Scribe;
-use crate::aws::retry::Clock;
 use crate::kinesis::committed::ShardState;
 
 /// What the task is told: the latest commit, and whether it is the last.

@@ -1,7 +1,8 @@
 use std::time::Instant;
 
+use shardflow::retry::WallClock;
+
 use super::*;
-use crate::aws::retry::WallClock;
 use crate::kinesis::position::{Sequence, ShardPosition};
 use crate::zookeeper::testing::{HeldClock, LossyWay, ROOT, Somebody, ZooKeeper, nodes_at, until};
 use crate::zookeeper::{ForeignWrites, TakeOver, take_over};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shardflow::retry::{Backoff, Clock, Failed};
 use tokio::sync::watch;
 
 use super::memory::{Memory, Step, Writer};
@@ -12,8 +13,6 @@ use super::nodes::{Malformed, Paths, list_towards, state_towards};
 use super::progress::Progress;
 use super::session::{Failure, Session};
 use super::{ForeignWrites, SpoutNodes};
-use crate::aws::backoff::{Backoff, Failed};
-use crate::aws::retry::Clock;
 
 /// How often a node is tried at a time, where somebody else writes it too.
 const TRIES: usize = 8;

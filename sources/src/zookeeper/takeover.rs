@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use shardflow::retry::{Backoff, Clock, Failed};
 use shardflow::{Error, Result};
 use tokio::time::timeout;
 
@@ -14,8 +15,6 @@ use super::nodes::{Paths, SHARD_LIST, read_list, read_state};
 use super::plan::TakenOver;
 use super::session::{Failure, Found, Session};
 use super::{SpoutNodes, TakeOver};
-use crate::aws::backoff::{Backoff, Failed};
-use crate::aws::retry::Clock;
 
 /// How often the watch looks, unless it is very short: a topology that lives is refused at once when it is seen.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

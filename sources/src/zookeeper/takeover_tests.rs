@@ -1,8 +1,9 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
+use shardflow::retry::WallClock;
+
 use super::*;
-use crate::aws::retry::WallClock;
 use crate::kinesis::position::ShardPosition;
 use crate::zookeeper::testing::{ROOT, SkippingClock, Somebody, ZooKeeper, nodes_at};
 use shardflow::ErrorKind;

@@ -7,17 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use shardflow::retry::Clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use zookeeper_client::{Acls, Client, CreateMode};
 
-use super::SpoutNodes;
-use crate::aws::retry::Clock;
+pub(super) use shardflow_stand_ins::zookeeper::ZooKeeper;
 
-#[path = "../../tests/support/zookeeper.rs"]
-mod server;
-pub(super) use server::ZooKeeper;
+use super::SpoutNodes;
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(60);

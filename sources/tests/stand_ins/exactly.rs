@@ -6,10 +6,10 @@ use shardflow::testing::Collected;
 use shardflow_sources::{Kinesis, ReadMode};
 
 use crate::job::{Numbered, assert_exact, put_many, records, start};
-use crate::support::fault_proxy::{End, Fault, FaultProxy, Plan, Request};
-use crate::support::kinesis_local::KinesisLocal;
-use crate::support::sdk::sdk_config;
-use crate::support::stand::Stand;
+use shardflow_stand_ins::fault_proxy::{End, Fault, FaultProxy, Plan, Request};
+use shardflow_stand_ins::kinesis_local::KinesisLocal;
+use shardflow_stand_ins::sdk::sdk_config;
+use shardflow_stand_ins::stand::Stand;
 
 /// How often a call for records breaks in each way.
 pub(crate) const RATES: [(Fault, f64); 11] = [

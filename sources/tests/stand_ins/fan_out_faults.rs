@@ -11,9 +11,9 @@ use aws_sdk_kinesis::types::error::SubscribeToShardEventStreamError as StreamErr
 use aws_sdk_kinesis::types::{ShardIteratorType, StartingPosition, SubscribeToShardEventStream};
 use tokio::sync::Mutex;
 
-use crate::support::fault_proxy::{End, Fault, FaultProxy};
-use crate::support::kinesis_local::KinesisLocal;
-use crate::support::stand::{Stand, put, quiet};
+use shardflow_stand_ins::fault_proxy::{End, Fault, FaultProxy};
+use shardflow_stand_ins::kinesis_local::KinesisLocal;
+use shardflow_stand_ins::stand::{Stand, put, quiet};
 
 /// Longer than any stand-in is silent by itself.
 const SILENCE: Duration = Duration::from_secs(3);

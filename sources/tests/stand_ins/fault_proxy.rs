@@ -12,9 +12,9 @@ use aws_sdk_kinesis::operation::get_shard_iterator::GetShardIteratorOutput;
 use aws_sdk_kinesis::types::ShardIteratorType;
 use proptest::prelude::*;
 
-use crate::support::fault_proxy::events::{self, Frames};
-use crate::support::fault_proxy::{End, Fault, FaultProxy, Plan, Request};
-use crate::support::stand::{Stand, put, quiet, read_all};
+use shardflow_stand_ins::fault_proxy::events::{self, Frames};
+use shardflow_stand_ins::fault_proxy::{End, Fault, FaultProxy, Plan, Request};
+use shardflow_stand_ins::stand::{Stand, put, quiet, read_all};
 
 const SHARD: &str = "shardId-000000000000";
 
@@ -238,7 +238,7 @@ proptest! {
         for cut in cuts.iter().cycle() {
             let (now, later) = rest.split_at(rest.len().min(*cut));
             frames.push(now);
-            while let Some(next) = frames.next() {
+            for next in frames.by_ref() {
                 prop_assert_eq!(&next, &frame);
                 found += 1;
             }

@@ -6,8 +6,8 @@ use shardflow::testing::Collected;
 use shardflow_sources::{Kinesis, ReadMode};
 
 use crate::job::{Numbered, start};
-use crate::support::sdk::sdk_config;
-use crate::support::stand::Stand;
+use shardflow_stand_ins::sdk::sdk_config;
+use shardflow_stand_ins::stand::Stand;
 
 const LARGEST: usize = 10 * 1024 * 1024;
 

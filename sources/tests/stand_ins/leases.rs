@@ -17,12 +17,12 @@ use shardflow_sources::{Kinesis, Start};
 
 use crate::job::{Numbered, assert_exact, put, records, start};
 use crate::reshards::{split_all, split_first};
-use crate::support::fault_proxy::{Fault, FaultProxy, Plan};
-use crate::support::kinesis_local::KinesisLocal;
-use crate::support::ministack::Ministack;
-use crate::support::sdk::sdk_config;
-use crate::support::servers;
-use crate::support::stand::Stand;
+use shardflow_stand_ins::fault_proxy::{Fault, FaultProxy, Plan};
+use shardflow_stand_ins::kinesis_local::KinesisLocal;
+use shardflow_stand_ins::ministack::Ministack;
+use shardflow_stand_ins::sdk::sdk_config;
+use shardflow_stand_ins::servers;
+use shardflow_stand_ins::stand::Stand;
 
 const KEYS: u64 = 8;
 const TABLE: &str = "usage-app";

@@ -2,9 +2,6 @@
 #![cfg(feature = "kinesis")]
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod exactly;
 mod fan_out_faults;
 mod fault_proxy;

@@ -9,10 +9,10 @@ use shardflow_sources::{Kinesis, ReadMode};
 
 use crate::exactly::{RATES, beside};
 use crate::job::{Numbered, assert_exact, put, records, start};
-use crate::support::fault_proxy::{End, Fault, FaultProxy, Plan, Request};
-use crate::support::kinesis_local::KinesisLocal;
-use crate::support::sdk::sdk_config;
-use crate::support::stand::Stand;
+use shardflow_stand_ins::fault_proxy::{End, Fault, FaultProxy, Plan, Request};
+use shardflow_stand_ins::kinesis_local::KinesisLocal;
+use shardflow_stand_ins::sdk::sdk_config;
+use shardflow_stand_ins::stand::Stand;
 
 const KEYS: u64 = 16;
 

@@ -8,10 +8,10 @@ use aws_sdk_kinesis::types::{ShardIteratorType, StartingPosition, SubscribeToSha
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::fault_proxy::{Fault, FaultProxy};
-use crate::support::kinesis_local::KinesisLocal;
-use crate::support::ministack::Ministack;
-use crate::support::stand::{Stand, put, quiet, read_all};
+use shardflow_stand_ins::fault_proxy::{Fault, FaultProxy};
+use shardflow_stand_ins::kinesis_local::KinesisLocal;
+use shardflow_stand_ins::ministack::Ministack;
+use shardflow_stand_ins::stand::{Stand, put, quiet, read_all};
 
 fn subscription(client: &Client, consumer: &str) -> SubscribeToShardFluentBuilder {
     let position = StartingPosition::builder().r#type(ShardIteratorType::TrimHorizon).build().unwrap();

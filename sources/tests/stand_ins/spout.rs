@@ -9,9 +9,9 @@ use shardflow_sources::zookeeper::{SpoutNodes, TakeOver};
 use zookeeper_client::{Acls, Client, CreateMode};
 
 use crate::job::{Numbered, put, records, start};
-use crate::support::sdk::sdk_config;
-use crate::support::stand::Stand;
-use crate::support::zookeeper::ZooKeeper;
+use shardflow_stand_ins::sdk::sdk_config;
+use shardflow_stand_ins::stand::Stand;
+use shardflow_stand_ins::zookeeper::ZooKeeper;
 
 const KEYS: u64 = 8;
 const ROOT: &str = "/kinesis_storm_spout/metering/usage";

@@ -88,7 +88,7 @@ impl SinkWriter<u64> for Writer {
             disk.lock().unwrap().staged.insert(staged, records);
             Ok(())
         };
-        Ok(Some(Prepared { handle: name, flush: Some(Box::new(flush)) }))
+        Ok(Some(Prepared::Flush(Box::new(move || flush().map(|()| Some(name))))))
     }
 }
 

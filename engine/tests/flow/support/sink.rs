@@ -184,7 +184,7 @@ impl<T: Record> SinkWriter<T> for Writer<T> {
         self.probe.pass(Place::Prepare)?;
         let handle = serde_json::to_vec(&std::mem::take(&mut self.staged)).unwrap();
         let probe = self.probe.clone();
-        Ok(Some(Prepared { handle, flush: Some(Box::new(move || probe.pass(Place::Flush))) }))
+        Ok(Some(Prepared::Flush(Box::new(move || probe.pass(Place::Flush).map(|()| Some(handle))))))
     }
 
     fn in_flight(&self) -> u64 {

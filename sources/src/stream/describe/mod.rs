@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use shardflow::Result;
+use shardflow_aws::failure::{Failure, Remedy};
 
 pub use lag::Lag;
 pub(in crate::stream) use text::{columns, percent};
 
 use super::{Consumer, Shard, Stream, timestamp};
-use crate::aws::failure::{Failure, Remedy};
 
 /// What a record may weigh where the stream does not say.
 const RECORD_BYTES: usize = 1 << 20;

@@ -7,10 +7,10 @@ use aws_sdk_kinesis::config::http::HttpResponse;
 use aws_sdk_kinesis::error::SdkError;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
+use shardflow::retry::Failed;
+use shardflow_aws::failure::{Failure, Remedy};
 
 use super::queue::Waiting;
-use crate::aws::backoff::Failed;
-use crate::aws::failure::{Failure, Remedy};
 use crate::stream::Stream;
 
 /// The answer about a call's records.

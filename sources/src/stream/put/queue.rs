@@ -3,9 +3,10 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use shardflow::retry::Backoff;
+use shardflow_aws::failure::{Failure, Remedy};
+
 use super::PutRecord;
-use crate::aws::backoff::Backoff;
-use crate::aws::failure::{Failure, Remedy};
 
 /// What one PutRecords call takes.
 const CALL_RECORDS: usize = 500;

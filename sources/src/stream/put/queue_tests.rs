@@ -1,9 +1,9 @@
 //! The queue by itself: what goes together, what waits, and that nothing is lost.
 
 use proptest::prelude::*;
+use shardflow::retry::Failed;
 
 use super::*;
-use crate::aws::backoff::Failed;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

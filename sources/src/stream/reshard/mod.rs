@@ -17,6 +17,7 @@ use std::fmt;
 use std::time::Duration;
 
 use shardflow::{Error, Result};
+use shardflow_aws::failure::{Failure, Remedy};
 use tokio::time::{Instant, sleep};
 
 pub use load::Load;
@@ -24,7 +25,6 @@ pub use plan::{Goal, Piece, Plan, Step};
 
 use super::consumers::LOOK_EVERY;
 use super::{HashRange, Shard, Stream};
-use crate::aws::failure::{Failure, Remedy};
 
 /// How often a call is made again whose failure may pass, within the time a step may take.
 const TRIES: u32 = 20;

@@ -1,0 +1,241 @@
+//! What a failed call means: wait, retry, renew the iterator, or fail. Pure but for looking into the SDK's error.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
+use shardflow::retry::{Failed, Failing};
+
+/// What to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Wait and call again.
+    Retry(Failed),
+    /// The iterator is too old: get a new one for the current position.
+    NewIterator,
+    /// What was asked for is not there, and will not be.
+    Missing,
+    /// The condition of a write does not hold: somebody has written in between, or this very write was done before and its
+    /// answer was lost. Reading back tells which.
+    Conflict,
+    /// Calling again would give the same.
+    None,
+}
+
+impl Remedy {
+    /// Whether a start gives up at once. What ran out while a job ran is renewed; a start with it is a wrong setting.
+    pub fn is_final_at_start(self) -> bool {
+        matches!(self, Self::None | Self::Missing | Self::Retry(Failed::Credentials))
+    }
+}
+
+/// A failed call: what to do, and what to tell the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What to do about it.
+    pub remedy: Remedy,
+    /// What the service, or the network, says: one line.
+    pub text: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl StdError for Failure {}
+
+impl Failing for Failure {
+    fn may_pass(&self) -> Option<Failed> {
+        match self.remedy {
+            Remedy::Retry(failed) => Some(failed),
+            Remedy::NewIterator | Remedy::Missing | Remedy::Conflict | Remedy::None => None,
+        }
+    }
+
+    fn given_up(self) -> Self {
+        Self { remedy: Remedy::None, text: format!("{self} (still, after many attempts)") }
+    }
+}
+
+impl Failure {
+    /// Looks into what the SDK reports.
+    pub fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + StdError + 'static,
+    {
+        let service = match error {
+            SdkError::ServiceError(service) => service,
+            // What answers is not the service, or something before it: the status is all that can be understood.
+            SdkError::ResponseError(response) if response.raw().status().as_u16() >= 400 => {
+                let status = response.raw().status().as_u16();
+                let remedy = match status {
+                    // The service's own status for throttling and for refusals alike: its code was lost on the way.
+                    400 => Remedy::Retry(Failed::Transient),
+                    _ => remedy(None, status, ""),
+                };
+                return Self { remedy, text: format!("HTTP status {status}: {}", chain(error)) };
+            }
+            // A request that cannot be built will not be built better next time.
+            SdkError::ConstructionFailure(_) => return Self { remedy: Remedy::None, text: chain(error) },
+            // All else is the network's doing.
+            _ => return Self { remedy: Remedy::Retry(Failed::Transient), text: chain(error) },
+        };
+        let status = service.raw().status().as_u16();
+        let meta = service.err().meta();
+        let code = meta.code().filter(|code| !code.is_empty());
+        let remedy = remedy(code, status, meta.message().unwrap_or_default());
+        let code = code.map_or_else(|| format!("HTTP status {status}"), ToOwned::to_owned);
+        let text = meta.message().map_or_else(|| code.clone(), |message| format!("{code}: {}", message.trim()));
+        Self { remedy, text }
+    }
+}
+
+impl Failure {
+    /// What a code means that comes without an HTTP answer of its own, as that of one record of a batch does.
+    pub fn of_code(code: &str, message: &str) -> Self {
+        Self { remedy: remedy(Some(code), 400, message), text: format!("{code}: {}", message.trim()) }
+    }
+
+    /// An error that came in the place of an event of a stream. One of an unknown code is a fault of the service: what it
+    /// refuses for good it has refused before.
+    pub fn of_event(code: &str, message: Option<&str>) -> Self {
+        let remedy = match code {
+            _ if code.starts_with("KMS") && code != "KMSThrottlingException" => Remedy::None,
+            _ => remedy(Some(code), 500, message.unwrap_or_default()),
+        };
+        let text = message.map_or_else(|| code.to_owned(), |message| format!("{code}: {}", message.trim()));
+        Self { remedy, text }
+    }
+
+    /// What the network did, or what made no sense to the SDK.
+    pub fn of_network(error: &(dyn StdError + 'static)) -> Self {
+        Self { remedy: Remedy::Retry(Failed::Transient), text: chain(error) }
+    }
+}
+
+/// Decides by the service's error code; by the HTTP status where there is none that says more.
+fn remedy(code: Option<&str>, status: u16, message: &str) -> Remedy {
+    match code.unwrap_or_default() {
+        "ProvisionedThroughputExceededException"
+        | "KMSThrottlingException"
+        | "LimitExceededException"
+        | "ThrottlingException"
+        | "Throttling"
+        | "TooManyRequestsException"
+        | "RequestLimitExceeded" => Remedy::Retry(Failed::Throttled),
+        "ExpiredIteratorException" => Remedy::NewIterator,
+        "ConditionalCheckFailedException" => Remedy::Conflict,
+        "ResourceNotFoundException" => Remedy::Missing,
+        // The listing starts again from its first page. A stream that is being created or changed soon will not be.
+        "ExpiredNextTokenException"
+        | "ResourceInUseException"
+        // Two writes to one row met in the service: neither condition was looked at.
+        | "TransactionConflictException"
+        | "ReplicatedWriteConflictException"
+        | "InternalFailureException"
+        | "InternalFailure"
+        | "ServiceUnavailable"
+        | "ServiceUnavailableException"
+        | "RequestTimeout"
+        | "RequestTimeoutException" => Remedy::Retry(Failed::Transient),
+        // A token that ran out is renewed by its provider; a clock is set right. At the start neither would be.
+        "ExpiredTokenException" | "ExpiredToken" | "RequestExpired" | "RequestTimeTooSkewed" => {
+            Remedy::Retry(Failed::Credentials)
+        }
+        "InvalidSignatureException"
+            if message.contains("Signature expired") || message.contains("Signature not yet current") =>
+        {
+            Remedy::Retry(Failed::Credentials)
+        }
+        // Our clock is ahead of the service's: a start at "now" will have come soon.
+        "InvalidArgumentException" if message.contains("currentTimestampInMillis") => Remedy::Retry(Failed::Transient),
+        _ if status == 429 => Remedy::Retry(Failed::Throttled),
+        _ if status >= 500 || status == 408 => Remedy::Retry(Failed::Transient),
+        _ => Remedy::None,
+    }
+}
+
+/// An error with its causes, each said once.
+pub fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn throttles_wait_faults_retry_and_refusals_fail() {
+        let throttled = Remedy::Retry(Failed::Throttled);
+        let transient = Remedy::Retry(Failed::Transient);
+        for (code, status, expected) in [
+            (Some("ProvisionedThroughputExceededException"), 400, throttled),
+            (Some("KMSThrottlingException"), 400, throttled),
+            (Some("LimitExceededException"), 400, throttled),
+            (None, 429, throttled),
+            (Some("InternalFailureException"), 500, transient),
+            (Some("SomethingNew"), 503, transient),
+            (None, 500, transient),
+            (None, 408, transient),
+            (Some("ResourceInUseException"), 400, transient),
+            (Some("ExpiredIteratorException"), 400, Remedy::NewIterator),
+            (Some("ConditionalCheckFailedException"), 400, Remedy::Conflict),
+            (Some("TransactionConflictException"), 400, transient),
+            (Some("InternalServerError"), 500, transient),
+            (Some("AccessDeniedException"), 400, Remedy::None),
+            (Some("ResourceNotFoundException"), 400, Remedy::Missing),
+            (Some("UnrecognizedClientException"), 400, Remedy::None),
+            (Some("InvalidArgumentException"), 400, Remedy::None),
+            (Some("KMSDisabledException"), 400, Remedy::None),
+            (None, 404, Remedy::None),
+        ] {
+            assert_eq!(remedy(code, status, ""), expected, "{code:?} {status}");
+        }
+    }
+
+    #[test]
+    fn credentials_that_ran_out_and_clocks_that_differ_are_retried_and_wrong_ones_are_not() {
+        let retried = Remedy::Retry(Failed::Credentials);
+        assert_eq!(remedy(Some("ExpiredTokenException"), 400, ""), retried);
+        assert_eq!(remedy(Some("RequestExpired"), 400, ""), retried);
+        for message in
+            ["Signature expired: 20261101T000000Z is now earlier than 20261101T000500Z", "Signature not yet current: x"]
+        {
+            assert_eq!(remedy(Some("InvalidSignatureException"), 400, message), retried, "{message}");
+        }
+        let wrong = "The request signature we calculated does not match the signature you provided.";
+        assert_eq!(remedy(Some("InvalidSignatureException"), 400, wrong), Remedy::None);
+        assert!(retried.is_final_at_start() && !Remedy::Retry(Failed::Transient).is_final_at_start());
+    }
+
+    #[test]
+    fn errors_in_the_place_of_an_event_mean_what_they_mean_in_an_answer() {
+        let of = |code| Failure::of_event(code, None).remedy;
+        assert_eq!(of("ResourceNotFoundException"), Remedy::Missing);
+        assert_eq!(of("ResourceInUseException"), Remedy::Retry(Failed::Transient));
+        assert_eq!(of("KMSThrottlingException"), Remedy::Retry(Failed::Throttled));
+        assert_eq!(of("KMSDisabledException"), Remedy::None);
+        assert_eq!(of("SomethingNew"), Remedy::Retry(Failed::Transient));
+    }
+
+    #[test]
+    fn a_start_that_the_services_clock_has_not_reached_is_waited_for() {
+        let message = "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis.";
+        assert_eq!(remedy(Some("InvalidArgumentException"), 400, message), Remedy::Retry(Failed::Transient));
+    }
+}

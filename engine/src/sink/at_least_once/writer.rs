@@ -1,0 +1,168 @@
+//! One worker's side: records into batches, batches onto their way, and an epoch that waits for all of them.
+
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use super::batching::{Batch, Batcher};
+use super::breaker::Breaker;
+use super::delivery::Delivery;
+use super::lanes::Lanes;
+use super::outstanding::Outstanding;
+use super::{BatchWriter, Refused, Settings, Trouble};
+use crate::error::{Error, Outcome, Result};
+use crate::metrics::DeliveryMetrics;
+use crate::retry::WallClock;
+use crate::sink::{Prepared, SinkContext, SinkWriter, Version};
+use crate::vocabulary::{Epoch, Incarnation, StepName};
+
+/// Brings batches on their way.
+pub(super) struct Delivering<T, W: BatchWriter<T>> {
+    step: StepName,
+    runtime: Handle,
+    delivery: Arc<Delivery<W, WallClock>>,
+    lanes: Arc<Lanes>,
+    /// Ends with the writer: a job that has failed must not go on writing.
+    tasks: JoinSet<()>,
+    batcher: Batcher<W::Entry>,
+    outstanding: Arc<Outstanding>,
+    of: PhantomData<fn(T)>,
+}
+
+impl<T, W: BatchWriter<T>> Delivering<T, W> {
+    pub(super) fn new(context: &SinkContext, worker: usize, to: W, settings: Settings) -> Self {
+        let most = to.limits().at_most(settings.most);
+        let delivery = Delivery {
+            to,
+            clock: WallClock,
+            give_up_after: settings.give_up_after,
+            attempted: format!("write to step \"{}\"", context.step),
+            metrics: DeliveryMetrics::register(&context.step, worker),
+            breaker: Mutex::new(Breaker::default()),
+            admitting: Notify::new(),
+        };
+        Self {
+            step: context.step.clone(),
+            runtime: context.runtime.clone(),
+            delivery: Arc::new(delivery),
+            lanes: Lanes::new(settings.concurrency),
+            tasks: JoinSet::new(),
+            batcher: Batcher::new(most),
+            outstanding: Arc::default(),
+            of: PhantomData,
+        }
+    }
+
+    /// Brings a batch on its way, once there is a lane for it.
+    fn send(&mut self, batch: Batch<W::Entry>) {
+        let lane = self.lanes.take();
+        let underway = self.outstanding.batch();
+        let delivery = Arc::clone(&self.delivery);
+        let deliver = async move {
+            delivery.deliver(batch, underway).await;
+            drop(lane);
+        };
+        while self.tasks.try_join_next().is_some() {}
+        self.tasks.spawn_on(deliver, &self.runtime);
+    }
+}
+
+/// Tells of what could not be written.
+fn could_not(step: &StepName, trouble: Trouble) -> Error {
+    let outcome = trouble.outcome;
+    let error = Error::sink("could not write a batch").caused_by(trouble).in_step(step.as_str());
+    if outcome == Outcome::Indeterminate { error.indeterminate() } else { error }
+}
+
+/// The rejected output, which is staged on the commit thread: only when all answers are there is it known what belongs in it.
+type Rejected = Arc<Mutex<Box<dyn SinkWriter<Refused>>>>;
+
+/// One worker's writer.
+pub(super) struct Writer<T, W: BatchWriter<T>> {
+    delivering: Delivering<T, W>,
+    rejected: Option<Rejected>,
+    incarnation: Incarnation,
+    /// Records taken in this start.
+    taken: u64,
+    in_flight: u64,
+}
+
+impl<T, W: BatchWriter<T>> Writer<T, W> {
+    pub(super) fn new(
+        delivering: Delivering<T, W>,
+        rejected: Option<Box<dyn SinkWriter<Refused>>>,
+        incarnation: Incarnation,
+    ) -> Self {
+        let rejected = rejected.map(|writer| Arc::new(Mutex::new(writer)));
+        Self { delivering, rejected, incarnation, taken: 0, in_flight: 0 }
+    }
+}
+
+impl<T: 'static, W: BatchWriter<T>> SinkWriter<T> for Writer<T, W> {
+    fn stage(&mut self, record: &T) -> Result<()> {
+        let Delivering { delivery, batcher, outstanding, .. } = &mut self.delivering;
+        let version = Version::new(self.incarnation, self.taken);
+        self.taken = self.taken.saturating_add(1);
+        let entry = match delivery.to.entry(record, version) {
+            Ok(entry) => entry,
+            Err(refused) => {
+                delivery.metrics.refused.increment(1);
+                outstanding.refuse([refused]);
+                return Ok(());
+            }
+        };
+        let bytes = delivery.to.bytes(&entry);
+        self.in_flight = self.in_flight.saturating_add(bytes as u64);
+        if let Some(full) = batcher.push(entry, bytes) {
+            // The epoch it belongs to will say so too; this is sooner.
+            if let Some(failure) = outstanding.failure() {
+                return Err(could_not(&self.delivering.step, failure));
+            }
+            self.delivering.send(full);
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self, epoch: Epoch) -> Result<Option<Prepared>> {
+        if let Some(rest) = self.delivering.batcher.cut() {
+            self.delivering.send(rest);
+        }
+        self.in_flight = 0;
+        let outstanding = std::mem::take(&mut self.delivering.outstanding);
+        let (step, rejected) = (self.delivering.step.clone(), self.rejected.clone());
+        let flush = move || {
+            let refused = outstanding.wait().map_err(|trouble| could_not(&step, trouble))?;
+            let Some(rejected) = rejected else {
+                return match refused.into_iter().next() {
+                    None => Ok(None),
+                    Some(Refused { error, record }) => Err(Error::sink(format!(
+                        "could not write a record, which is refused: {error}; give the sink a rejected output for such \
+                         records (rejected_to); it is {}",
+                        shortened(&record)
+                    ))
+                    .in_step(step.as_str())),
+                };
+            };
+            let mut rejected = rejected.lock().unwrap_or_else(PoisonError::into_inner);
+            refused.iter().try_for_each(|refused| rejected.stage(refused))?;
+            rejected.prepare(epoch)?.map_or(Ok(None), Prepared::finish)
+        };
+        Ok(Some(Prepared::Flush(Box::new(flush))))
+    }
+
+    fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+}
+
+/// A record in an error: its beginning.
+fn shortened(record: &str) -> String {
+    const MOST: usize = 200;
+    match record.char_indices().nth(MOST) {
+        None => format!("{record:?}"),
+        Some((end, _)) => format!("{:?}… ({} bytes)", record.get(..end).unwrap_or_default(), record.len()),
+    }
+}

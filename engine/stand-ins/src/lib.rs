@@ -1,0 +1,15 @@
+//! What the tests share: real servers started for a test, and a proxy that breaks what passes through it.
+//!
+//! Each server is a child process that ends with the value that stands for it: keep it in the test, never in a `static`,
+//! whose value is not dropped.
+#![expect(clippy::unwrap_used, reason = "for tests alone, which may panic")]
+#![allow(missing_docs, reason = "not published, and what has no words says it by its name")]
+
+pub mod fault_proxy;
+pub mod kinesis_local;
+pub mod ministack;
+pub mod sdk;
+pub mod servers;
+pub mod stand;
+pub mod tls;
+pub mod zookeeper;
