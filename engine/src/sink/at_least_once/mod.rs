@@ -63,7 +63,7 @@ impl<T, W: BatchWriter<T> + Clone> Destination<T> for W {
 /// use shardflow::sink::{BatchWriter, Batching, Refused, Version, Written, at_least_once};
 /// use shardflow::source::BoxFuture;
 ///
-/// #[derive(Clone)]
+/// #[derive(Debug, Clone)]
 /// struct Mail;
 ///
 /// impl BatchWriter<String> for Mail {
