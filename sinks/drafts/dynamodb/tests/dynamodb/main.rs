@@ -1,0 +1,15 @@
+//! The DynamoDB sink against real servers, through a proxy that breaks calls, and through its port.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at what must not happen")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod conformance;
+mod exactly;
+mod faults;
+mod hot_keys;
+mod job;
+mod reader;
+mod refused;
+mod stand;
+mod start;
