@@ -1,7 +1,7 @@
 //! Opens any bytes as an aggregate of the Kinesis Producer Library. With a digest that fits, so that the message is read.
 #![no_main]
 
-#[path = "../../src/kpl.rs"]
+#[path = "../../../engine/aws/src/kpl.rs"]
 #[allow(dead_code)]
 mod kpl;
 
