@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use shardflow::retry::Failed;
 use shardflow::sink::{
-    AtLeastOnce, BatchWriter, Batching, EntryOutcome, Refused, Trouble, Version, Written, at_least_once,
+    AtLeastOnce, BatchWriter, Batching, EntryOutcome, Refused, Sink, Trouble, Version, Written, at_least_once,
 };
 use shardflow::source::BoxFuture;
-use shardflow::testing::sink::{Driver, Promise, conforms};
+use shardflow::testing::sink::{Driver, Promise, conforms, context};
 use shardflow::testing::{Collected, Feed};
-use shardflow::{ErrorKind, Job, Outcome, lines};
+use shardflow::{Epoch, ErrorKind, Job, Outcome, lines};
+use tokio::sync::Semaphore;
 
 /// Decides what becomes of a call by its number, from 0, and its entries.
 type Rule = Arc<dyn Fn(usize, &[u64]) -> Written + Send + Sync>;
@@ -222,6 +223,51 @@ fn a_writer_that_panics_stops_the_job_and_is_named() {
     job.prepare();
     let error = job.try_persist().unwrap_err().to_string();
     assert!(error.contains("step \"results\"") && error.contains("panicked"), "{error}");
+}
+
+/// A service that answers only once it is let.
+#[derive(Clone)]
+struct Gated(Service, Arc<Semaphore>);
+
+impl BatchWriter<u64> for Gated {
+    type Entry = u64;
+
+    fn limits(&self) -> Batching {
+        self.0.limits()
+    }
+
+    fn entry(&self, record: &u64, version: Version) -> Result<u64, Refused> {
+        self.0.entry(record, version)
+    }
+
+    fn bytes(&self, entry: &u64) -> usize {
+        self.0.bytes(entry)
+    }
+
+    fn text(&self, entry: &u64) -> String {
+        self.0.text(entry)
+    }
+
+    fn write<'a>(&'a self, entries: &'a [u64]) -> BoxFuture<'a, Written> {
+        Box::pin(async move {
+            let _let = self.1.acquire().await.unwrap();
+            self.0.write(entries).await
+        })
+    }
+}
+
+/// The writer of a job that ends well goes before its last epoch is flushed.
+#[test]
+fn an_epoch_is_written_though_its_writer_is_gone() {
+    let (service, gate) = (Service::good(), Arc::new(Semaphore::new(0)));
+    let sink = at_least_once(Gated(service.clone(), Arc::clone(&gate)));
+    let mut writer = Sink::<u64>::writer(&sink, &context("job", "results"), 0).unwrap();
+    (0..5).for_each(|number| writer.stage(&number).unwrap());
+    let prepared = writer.prepare(Epoch::new(1)).unwrap().unwrap();
+    drop(writer);
+    gate.add_permits(1);
+    assert_eq!(prepared.finish().unwrap(), None);
+    assert_eq!(service.written(), [0, 1, 2, 3, 4]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What a failed call means: wait, retry, renew the iterator, or fail. Pure but for looking into the SDK's error.
 
 use std::error::Error as StdError;
-use std::fmt;
+use std::{fmt, io};
 
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
@@ -175,6 +175,35 @@ pub fn chain(error: &(dyn StdError + 'static)) -> String {
     text
 }
 
+/// Whether a failed call may have been carried out. Known not to have been: what was never sent, and what the service itself
+/// refused. A fault of the service may have come after the work.
+pub fn may_have_happened<E>(error: &SdkError<E, HttpResponse>) -> bool
+where
+    E: StdError + 'static,
+{
+    match error {
+        SdkError::ConstructionFailure(_) => false,
+        SdkError::ServiceError(refused) => refused.raw().status().as_u16() >= 500,
+        SdkError::ResponseError(answer) => !(400..500).contains(&answer.raw().status().as_u16()),
+        _ => !was_never_sent(error),
+    }
+}
+
+/// Nobody listened: there was no connection to send it over.
+fn was_never_sent(error: &(dyn StdError + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        // What an I/O error wraps is not its source: it stands for it.
+        let wrapped = io.and_then(io::Error::get_ref).map(|wrapped| wrapped as &(dyn StdError + 'static));
+        cause = wrapped.or_else(|| error.source());
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,5 +266,13 @@ mod tests {
     fn a_start_that_the_services_clock_has_not_reached_is_waited_for() {
         let message = "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis.";
         assert_eq!(remedy(Some("InvalidArgumentException"), 400, message), Remedy::Retry(Failed::Transient));
+    }
+
+    #[test]
+    fn a_refused_connection_is_known_to_have_carried_nothing() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert!(was_never_sent(&refused));
+        assert!(was_never_sent(&io::Error::other(refused)));
+        assert!(!was_never_sent(&io::Error::from(io::ErrorKind::ConnectionReset)));
     }
 }

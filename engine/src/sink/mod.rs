@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 pub use at_least_once::{
-    AtLeastOnce, BatchWriter, Batching, Destination, EntryOutcome, Refused, Trouble, Written, at_least_once,
+    AtLeastOnce, BatchWriter, Batching, Destination, EntryOutcome, Refused, RejectedOutput, RejectedWriter, Trouble,
+    Written, at_least_once,
 };
 pub use version::Version;
 

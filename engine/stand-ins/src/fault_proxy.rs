@@ -6,8 +6,8 @@
 //! [`Fault::Duplicate`]) and which shard an iterator was given for.
 //!
 //! A reset is TCP's RST under HTTP/1.1; under HTTP/2, where one connection carries all, it is RST_STREAM with
-//! `INTERNAL_ERROR`. [`FaultProxy::reset_connections`] resets whole connections under both. Lengths are measured anew, so that
-//! the answer to a HEAD loses what it says about the body.
+//! `INTERNAL_ERROR`. [`FaultProxy::reset_connections`] resets whole connections under both. Lengths are measured anew, but for
+//! what the answer to a HEAD says about the body.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::service::service_fn;
-use hyper::{Response, StatusCode};
+use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -33,10 +33,14 @@ use crate::tls::Certificate;
 mod answer;
 pub mod events;
 mod fault;
+mod part;
+mod partial;
 mod socket;
+mod unprocessed;
 
 use answer::{Broken, Whole, Written};
 pub use fault::{End, Fault, Plan, Request, Seen};
+use part::Part;
 use socket::{Ending, Socket};
 
 type Rule = Arc<dyn Fn(&Request) -> Fault + Send + Sync>;
@@ -207,6 +211,8 @@ impl Calls {
             Fault::EndStreamEarly { .. } | Fault::NullAtEnd if request.operation != "SubscribeToShard" => {
                 (Fault::Pass, None)
             }
+            Fault::SomeFail { .. } if request.operation != "PutRecords" => (Fault::Pass, None),
+            Fault::Unprocessed { .. } if request.operation != "BatchWriteItem" => (Fault::Pass, None),
             _ => (fault, None),
         };
         self.seen.count(&request.operation, fault);
@@ -276,6 +282,16 @@ async fn call(
         Fault::Delay(time) => tokio::time::sleep(time).await,
         _ => {}
     }
+    let part = match fault {
+        Fault::SomeFail { every } => Part::put_records(&request.body, every),
+        Fault::Unprocessed { every } => Part::batch_write_item(&request.body, every),
+        _ => Part::Whole,
+    };
+    if let Some(answer) = part.without_asking() {
+        return Ok(answer.send(fault, client.of_this_call()));
+    }
+    let body = part.asked().unwrap_or(body);
+    let is_head = head.method == Method::HEAD;
     let answer = match forward(shared.upstream, head, body).await {
         Ok(answer) => answer,
         Err(error) => {
@@ -283,7 +299,10 @@ async fn call(
             return Ok(Whole::new(StatusCode::BAD_GATEWAY, "text/plain", text).send(Fault::Pass, client.of_this_call()));
         }
     };
-    let headers = end_to_end(answer.headers());
+    let mut headers = end_to_end(answer.headers());
+    if let Some(length) = answer.headers().get(CONTENT_LENGTH).filter(|_| is_head) {
+        headers.insert(CONTENT_LENGTH, length.clone());
+    }
     if headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "application/vnd.amazon.eventstream") {
         if fault == Fault::ResetAfter {
             return client.reset();
@@ -293,6 +312,7 @@ async fn call(
     let status = answer.status();
     let Ok(body) = answer.into_body().collect().await.map(Collected::to_bytes) else { return client.reset() };
     let answer = Whole { status, headers, body };
+    let answer = part.answer(answer);
     shared.calls.lock().unwrap().answered(&request, fault, &answer);
     if fault == Fault::ResetAfter {
         return client.reset();

@@ -12,27 +12,25 @@
 
 mod batching;
 mod breaker;
-mod committer;
 mod delivery;
 mod lanes;
 mod outstanding;
+mod rejected;
 mod writer;
 
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use batching::Batching;
+pub use rejected::{RejectedOutput, RejectedWriter};
 
 use super::{Committer, Sink, SinkContext, SinkWriter, Version};
 use crate::error::{Error, Outcome, Result};
 use crate::retry::{Failed, Failing};
 use crate::source::BoxFuture;
-use crate::vocabulary::StepName;
-use committer::RefusedCommitter;
 use writer::{Delivering, Writer};
 
 /// Where records go, with its settings: what the user gives to [`at_least_once`].
@@ -188,7 +186,7 @@ pub struct Refused {
 pub struct AtLeastOnce<D> {
     destination: D,
     settings: Settings,
-    refused: Option<Arc<dyn Sink<Refused>>>,
+    rejected: RejectedOutput,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -207,7 +205,7 @@ pub fn at_least_once<D>(destination: D) -> AtLeastOnce<D> {
         concurrency: NonZeroUsize::new(4).unwrap_or(NonZeroUsize::MIN),
         give_up_after: Duration::from_secs(300),
     };
-    AtLeastOnce { destination, settings, refused: None }
+    AtLeastOnce { destination, settings, rejected: RejectedOutput::default() }
 }
 
 impl<D> AtLeastOnce<D> {
@@ -244,7 +242,7 @@ impl<D> AtLeastOnce<D> {
     /// name of this sink with `.refused` behind it.
     #[must_use]
     pub fn rejected_to(mut self, sink: impl Sink<Refused>) -> Self {
-        self.refused = Some(Arc::new(sink));
+        self.rejected = RejectedOutput::to(sink);
         self
     }
 }
@@ -255,31 +253,23 @@ impl<D: fmt::Debug> fmt::Debug for AtLeastOnce<D> {
             .field("destination", &self.destination)
             .field("concurrency", &self.settings.concurrency)
             .field("give_up_after", &self.settings.give_up_after)
-            .field("has_rejected_output", &self.refused.is_some())
+            .field("has_rejected_output", &self.rejected.is_set())
             .finish_non_exhaustive()
     }
-}
-
-/// What the rejected output's sink is told.
-fn refused_context(context: &SinkContext) -> SinkContext {
-    let step = StepName::new(format!("{}.refused", context.step));
-    let beside = context.folder.parent().unwrap_or(&context.folder);
-    SinkContext { folder: beside.join(step.as_file_name()), step, ..context.clone() }
 }
 
 impl<T: 'static, D: Destination<T>> Sink<T> for AtLeastOnce<D> {
     fn committer(&self, context: &SinkContext) -> Result<Box<dyn Committer>> {
         let opened = context.runtime.block_on(self.destination.open(context));
         drop(opened.map_err(|error: Error| error.in_step(context.step.as_str()))?);
-        let refused = self.refused.as_ref().map(|sink| sink.committer(&refused_context(context)));
-        Ok(Box::new(RefusedCommitter { step: context.step.clone(), inner: refused.transpose()? }))
+        self.rejected.committer(context)
     }
 
     fn writer(&self, context: &SinkContext, worker: usize) -> Result<Box<dyn SinkWriter<T>>> {
         let opened = context.runtime.block_on(self.destination.open(context));
         let to = opened.map_err(|error: Error| error.in_step(context.step.as_str()))?;
-        let refused = self.refused.as_ref().map(|sink| sink.writer(&refused_context(context), worker));
+        let rejected = self.rejected.writer(context, worker)?;
         let delivering = Delivering::new(context, worker, to, self.settings);
-        Ok(Box::new(Writer::new(delivering, refused.transpose()?, context.incarnation)))
+        Ok(Box::new(Writer::new(delivering, rejected, context.incarnation)))
     }
 }

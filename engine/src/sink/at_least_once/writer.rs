@@ -12,12 +12,17 @@ use super::breaker::Breaker;
 use super::delivery::Delivery;
 use super::lanes::Lanes;
 use super::outstanding::Outstanding;
-use super::{BatchWriter, Refused, Settings, Trouble};
+use super::rejected::RejectedWriter;
+use super::{BatchWriter, Settings, Trouble};
 use crate::error::{Error, Outcome, Result};
 use crate::metrics::DeliveryMetrics;
 use crate::retry::WallClock;
 use crate::sink::{Prepared, SinkContext, SinkWriter, Version};
 use crate::vocabulary::{Epoch, Incarnation, StepName};
+
+/// Batches on their way. They end with the last that needs them, the writer or an epoch that waits: the writer of a job that ends
+/// well is dropped before its last epoch is flushed, and a job that has failed must not go on writing.
+type Tasks = Arc<Mutex<JoinSet<()>>>;
 
 /// Brings batches on their way.
 pub(super) struct Delivering<T, W: BatchWriter<T>> {
@@ -25,8 +30,7 @@ pub(super) struct Delivering<T, W: BatchWriter<T>> {
     runtime: Handle,
     delivery: Arc<Delivery<W, WallClock>>,
     lanes: Arc<Lanes>,
-    /// Ends with the writer: a job that has failed must not go on writing.
-    tasks: JoinSet<()>,
+    tasks: Tasks,
     batcher: Batcher<W::Entry>,
     outstanding: Arc<Outstanding>,
     of: PhantomData<fn(T)>,
@@ -49,7 +53,7 @@ impl<T, W: BatchWriter<T>> Delivering<T, W> {
             runtime: context.runtime.clone(),
             delivery: Arc::new(delivery),
             lanes: Lanes::new(settings.concurrency),
-            tasks: JoinSet::new(),
+            tasks: Tasks::default(),
             batcher: Batcher::new(most),
             outstanding: Arc::default(),
             of: PhantomData,
@@ -65,8 +69,9 @@ impl<T, W: BatchWriter<T>> Delivering<T, W> {
             delivery.deliver(batch, underway).await;
             drop(lane);
         };
-        while self.tasks.try_join_next().is_some() {}
-        self.tasks.spawn_on(deliver, &self.runtime);
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn_on(deliver, &self.runtime);
     }
 }
 
@@ -77,13 +82,10 @@ fn could_not(step: &StepName, trouble: Trouble) -> Error {
     if outcome == Outcome::Indeterminate { error.indeterminate() } else { error }
 }
 
-/// The rejected output, which is staged on the commit thread: only when all answers are there is it known what belongs in it.
-type Rejected = Arc<Mutex<Box<dyn SinkWriter<Refused>>>>;
-
 /// One worker's writer.
 pub(super) struct Writer<T, W: BatchWriter<T>> {
     delivering: Delivering<T, W>,
-    rejected: Option<Rejected>,
+    rejected: RejectedWriter,
     incarnation: Incarnation,
     /// Records taken in this start.
     taken: u64,
@@ -91,12 +93,7 @@ pub(super) struct Writer<T, W: BatchWriter<T>> {
 }
 
 impl<T, W: BatchWriter<T>> Writer<T, W> {
-    pub(super) fn new(
-        delivering: Delivering<T, W>,
-        rejected: Option<Box<dyn SinkWriter<Refused>>>,
-        incarnation: Incarnation,
-    ) -> Self {
-        let rejected = rejected.map(|writer| Arc::new(Mutex::new(writer)));
+    pub(super) fn new(delivering: Delivering<T, W>, rejected: RejectedWriter, incarnation: Incarnation) -> Self {
         Self { delivering, rejected, incarnation, taken: 0, in_flight: 0 }
     }
 }
@@ -133,36 +130,16 @@ impl<T: 'static, W: BatchWriter<T>> SinkWriter<T> for Writer<T, W> {
         self.in_flight = 0;
         let outstanding = std::mem::take(&mut self.delivering.outstanding);
         let (step, rejected) = (self.delivering.step.clone(), self.rejected.clone());
+        let tasks = Arc::clone(&self.delivering.tasks);
         let flush = move || {
             let refused = outstanding.wait().map_err(|trouble| could_not(&step, trouble))?;
-            let Some(rejected) = rejected else {
-                return match refused.into_iter().next() {
-                    None => Ok(None),
-                    Some(Refused { error, record }) => Err(Error::sink(format!(
-                        "could not write a record, which is refused: {error}; give the sink a rejected output for such \
-                         records (rejected_to); it is {}",
-                        shortened(&record)
-                    ))
-                    .in_step(step.as_str())),
-                };
-            };
-            let mut rejected = rejected.lock().unwrap_or_else(PoisonError::into_inner);
-            refused.iter().try_for_each(|refused| rejected.stage(refused))?;
-            rejected.prepare(epoch)?.map_or(Ok(None), Prepared::finish)
+            drop(tasks);
+            rejected.settle(&refused, epoch)
         };
         Ok(Some(Prepared::Flush(Box::new(flush))))
     }
 
     fn in_flight(&self) -> u64 {
         self.in_flight
-    }
-}
-
-/// A record in an error: its beginning.
-fn shortened(record: &str) -> String {
-    const MOST: usize = 200;
-    match record.char_indices().nth(MOST) {
-        None => format!("{record:?}"),
-        Some((end, _)) => format!("{:?}… ({} bytes)", record.get(..end).unwrap_or_default(), record.len()),
     }
 }

@@ -54,6 +54,16 @@ pub enum Fault {
         after: usize,
         how: End,
     },
+    /// `PutRecords` takes some of the records: the first of every so many is not passed on, and its answer says that it was
+    /// throttled or failed. Any other call passes.
+    SomeFail {
+        every: usize,
+    },
+    /// `BatchWriteItem` goes on without each so-many-th of its requests, which the answer has as unprocessed. Any other call
+    /// passes.
+    Unprocessed {
+        every: usize,
+    },
     /// The event at the end of a shard, which names its children, has null for a continuation, as AWS gives it and as no
     /// stand-in does. Any other call passes.
     NullAtEnd,
@@ -101,6 +111,8 @@ impl Fault {
                 End::Exception(_) => "stream exception",
                 End::Silence => "stream silent",
             },
+            Self::SomeFail { .. } => "some fail",
+            Self::Unprocessed { .. } => "unprocessed",
             Self::NullAtEnd => "null at the end",
         }
     }

@@ -1,14 +1,9 @@
 //! One PutRecords call, and what its answer means for each of its records.
 
-use std::error::Error as StdError;
-use std::io;
-
-use aws_sdk_kinesis::config::http::HttpResponse;
-use aws_sdk_kinesis::error::SdkError;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
 use shardflow::retry::Failed;
-use shardflow_aws::failure::{Failure, Remedy};
+use shardflow_aws::failure::{Failure, Remedy, may_have_happened};
 
 use super::queue::Waiting;
 use crate::stream::Stream;
@@ -64,35 +59,6 @@ fn fate(entry: &PutRecordsResultEntry) -> Result<(), Failure> {
     }
 }
 
-/// Whether a failed call may have been carried out. Known not to have been: what was never sent, and what the service itself
-/// refused. A fault of the service may have come after the work.
-fn may_have_happened<E>(error: &SdkError<E, HttpResponse>) -> bool
-where
-    E: StdError + 'static,
-{
-    match error {
-        SdkError::ConstructionFailure(_) => false,
-        SdkError::ServiceError(refused) => refused.raw().status().as_u16() >= 500,
-        SdkError::ResponseError(answer) => !(400..500).contains(&answer.raw().status().as_u16()),
-        _ => !was_never_sent(error),
-    }
-}
-
-/// Nobody listened: there was no connection to send it over.
-fn was_never_sent(error: &(dyn StdError + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let io = error.downcast_ref::<io::Error>();
-        if io.is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused) {
-            return true;
-        }
-        // What an I/O error wraps is not its source: it stands for it.
-        let wrapped = io.and_then(io::Error::get_ref).map(|wrapped| wrapped as &(dyn StdError + 'static));
-        cause = wrapped.or_else(|| error.source());
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,13 +75,5 @@ mod tests {
         assert_eq!(fate_of(Some("ProvisionedThroughputExceededException")), throttled);
         assert_eq!(fate_of(Some("InternalFailure")), Err(Remedy::Retry(Failed::Transient)));
         assert_eq!(fate_of(Some("KMSAccessDeniedException")), Err(Remedy::None));
-    }
-
-    #[test]
-    fn a_refused_connection_is_known_to_have_carried_nothing() {
-        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-        assert!(was_never_sent(&refused));
-        assert!(was_never_sent(&io::Error::other(refused)));
-        assert!(!was_never_sent(&io::Error::from(io::ErrorKind::ConnectionReset)));
     }
 }
