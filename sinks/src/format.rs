@@ -49,7 +49,7 @@ impl<T: AsRef<str>> Format<T> for Lines {
 /// Compact JSON without line breaks, even where a record carries raw JSON that has some.
 ///
 /// Outside strings a line break is white space, and inside strings JSON forbids it: a space means the same.
-struct OneLine;
+pub(crate) struct OneLine;
 
 impl Formatter for OneLine {
     fn write_raw_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {

@@ -31,7 +31,6 @@
 //! rename and locks may mean less.
 
 mod committer;
-mod folder;
 mod handle;
 mod names;
 mod writer;
@@ -44,9 +43,9 @@ use std::time::{Duration, Instant};
 use shardflow::sink::{Committer, Sink, SinkContext, SinkWriter};
 use shardflow::{Error, Result};
 
+use crate::folder::Folder;
 use crate::format::{Format, Lines, Ndjson};
 use committer::FileCommitter;
-use folder::Folder;
 use names::Names;
 use writer::FileWriter;
 

@@ -1,4 +1,4 @@
-//! The output folder: the few operations the sink needs, each with an error that names the path.
+//! A folder on a local disk: the few operations that sinks need, each with an error that names the path.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind as Io, Write};
@@ -6,24 +6,24 @@ use std::path::{Path, PathBuf};
 
 use shardflow::{Error, Result};
 
-/// The folder in which a sink stages and publishes: one folder, so that a rename never crosses file systems.
+/// A folder in which a sink stages: one folder, so that a rename never crosses file systems.
 #[derive(Debug, Clone)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
 }
 
 impl Folder {
-    pub(super) fn at(path: PathBuf) -> Self {
+    pub(crate) fn at(path: PathBuf) -> Self {
         Self { path }
     }
 
     /// Where `name` is.
-    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+    pub(crate) fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
     /// Makes the folder where it is missing, so that it survives a power failure.
-    pub(super) fn create(&self) -> Result<()> {
+    pub(crate) fn create(&self) -> Result<()> {
         let missing: Vec<&Path> =
             self.path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect();
         fs::create_dir_all(&self.path).map_err(|cause| failed("create the folder", &self.path, cause))?;
@@ -35,14 +35,14 @@ impl Folder {
     }
 
     /// The one right to commit here. Freed when the file is dropped, and by the system when the process dies.
-    pub(super) fn lock(&self, name: &str) -> Result<File> {
+    pub(crate) fn lock(&self, name: &str) -> Result<File> {
         let path = self.path_of(name);
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(|cause| failed("create", &path, cause))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(TryLockError::WouldBlock) => Err(Error::config(format!(
-                "the output folder \"{}\" is in use: another process runs the same job and step on it",
+                "the folder \"{}\" is in use: another process runs the same job and step on it",
                 self.path.display()
             ))),
             Err(TryLockError::Error(cause)) => Err(failed("lock", &path, cause)),
@@ -50,7 +50,7 @@ impl Folder {
     }
 
     /// The names in it that are text. Whatever is not cannot be ours.
-    pub(super) fn names(&self) -> Result<impl Iterator<Item = Result<String>>> {
+    pub(crate) fn names(&self) -> Result<impl Iterator<Item = Result<String>>> {
         let path = self.path.clone();
         let entries = fs::read_dir(&path).map_err(|cause| failed("list", &path, cause))?;
         Ok(entries.filter_map(move |entry| match entry {
@@ -60,13 +60,24 @@ impl Folder {
     }
 
     /// Creates a file that must not exist yet.
-    pub(super) fn create_file(&self, name: &str) -> Result<File> {
+    pub(crate) fn create_file(&self, name: &str) -> Result<File> {
         let path = self.path_of(name);
         OpenOptions::new().write(true).create_new(true).open(&path).map_err(|cause| failed("create", &path, cause))
     }
 
+    /// Opens a file to read it.
+    pub(crate) fn open_file(&self, name: &str) -> Result<File> {
+        let path = self.path_of(name);
+        File::open(&path).map_err(|cause| failed("open", &path, cause))
+    }
+
+    /// Makes an error of what reading or writing a file met.
+    pub(crate) fn failed(&self, what: &str, name: &str, cause: io::Error) -> Error {
+        failed(what, &self.path_of(name), cause)
+    }
+
     /// Its bytes; `None` where there is no such file.
-    pub(super) fn length(&self, name: &str) -> Result<Option<u64>> {
+    pub(crate) fn length(&self, name: &str) -> Result<Option<u64>> {
         let path = self.path_of(name);
         match fs::metadata(&path) {
             Ok(data) => Ok(Some(data.len())),
@@ -75,7 +86,7 @@ impl Folder {
         }
     }
 
-    pub(super) fn rename(&self, from: &str, to: &str) -> Result<()> {
+    pub(crate) fn rename(&self, from: &str, to: &str) -> Result<()> {
         let (from, to) = (self.path_of(from), self.path_of(to));
         fs::rename(&from, &to).map_err(|cause| {
             Error::sink(format!("could not rename \"{}\" to \"{}\"", from.display(), to.display())).caused_by(cause)
@@ -83,7 +94,7 @@ impl Folder {
     }
 
     /// Cuts a file down to its first `length` bytes, durably.
-    pub(super) fn truncate(&self, name: &str, length: u64) -> Result<()> {
+    pub(crate) fn truncate(&self, name: &str, length: u64) -> Result<()> {
         let path = self.path_of(name);
         let cut = || {
             let file = OpenOptions::new().write(true).open(&path)?;
@@ -94,7 +105,7 @@ impl Folder {
     }
 
     /// Removes a file; one that is gone already is fine.
-    pub(super) fn remove(&self, name: &str) -> Result<()> {
+    pub(crate) fn remove(&self, name: &str) -> Result<()> {
         let path = self.path_of(name);
         match fs::remove_file(&path) {
             Err(cause) if cause.kind() != Io::NotFound => Err(failed("remove", &path, cause)),
@@ -103,17 +114,17 @@ impl Folder {
     }
 
     /// Makes what was created, renamed and removed durable.
-    pub(super) fn sync(&self) -> Result<()> {
+    pub(crate) fn sync(&self) -> Result<()> {
         sync_folder(&self.path)
     }
 
     /// Appends to an open file.
-    pub(super) fn write(&self, mut file: &File, name: &str, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn write(&self, mut file: &File, name: &str, bytes: &[u8]) -> Result<()> {
         file.write_all(bytes).map_err(|cause| failed("write", &self.path_of(name), cause))
     }
 
     /// Makes an open file's bytes durable.
-    pub(super) fn sync_file(&self, file: &File, name: &str) -> Result<()> {
+    pub(crate) fn sync_file(&self, file: &File, name: &str) -> Result<()> {
         file.sync_data().map_err(|cause| failed("flush", &self.path_of(name), cause))
     }
 }

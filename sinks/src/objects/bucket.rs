@@ -1,0 +1,155 @@
+//! Puts objects into a store, each at most once: an object that is there already is compared, and is ours or an error.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use md5::{Digest, Md5};
+use object_store::multipart::MultipartStore;
+use object_store::path::Path;
+use object_store::{
+    Attribute, Attributes, Error as StoreError, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
+    PutPayload,
+};
+use shardflow::metrics::RetryMetrics;
+use shardflow::retry::{Retries, WallClock};
+use shardflow::sink::Trouble;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::failure::{fatal, passing, trouble};
+use super::pack::hex;
+
+/// Metadata that holds an object's MD5. A name that Azure takes, too.
+const CHECKSUM: &str = "shardflowmd5";
+
+/// A store, and what is known of it.
+#[derive(Clone)]
+pub(super) struct Bucket {
+    pub(super) store: Arc<dyn ObjectStore>,
+    /// Where single parts can be sent again.
+    pub(super) multipart: Option<Arc<dyn MultipartStore>>,
+    /// `s3://bucket`.
+    pub(super) place: String,
+    /// Whether it refuses a second object of one name.
+    pub(super) refuses: bool,
+    /// Whether it keeps metadata.
+    pub(super) describes: bool,
+    pub(super) give_up_after: Duration,
+    /// One for each call that has an object or a part in memory.
+    pub(super) permits: Arc<Semaphore>,
+}
+
+/// An object as it should be.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub(super) path: Path,
+    pub(super) bytes: u64,
+    pub(super) md5: [u8; 16],
+}
+
+/// What is under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Found {
+    Nothing,
+    Ours,
+    /// Something else, in words.
+    Other(String),
+}
+
+impl Bucket {
+    pub(super) fn retries(&self, metrics: &RetryMetrics, attempted: String) -> Retries<WallClock> {
+        Retries::new(self.give_up_after, &WallClock, metrics, attempted)
+    }
+
+    /// The right to have an object or a part in memory.
+    pub(super) async fn permit(&self) -> Result<SemaphorePermit<'_>, Trouble> {
+        self.permits.acquire().await.map_err(|_| fatal("the sink is closed".to_owned()))
+    }
+
+    pub(super) fn attributes(&self, wanted: &Wanted) -> Attributes {
+        let mut attributes = Attributes::new();
+        if self.describes {
+            attributes.insert(Attribute::Metadata(CHECKSUM.into()), hex(&wanted.md5).into());
+        }
+        attributes
+    }
+
+    /// Puts a whole object, once. `Ok`: it is there.
+    ///
+    /// # Errors
+    /// Something else is there, or it may not be there.
+    pub(super) async fn put(&self, wanted: &Wanted, bytes: bytes::Bytes) -> Result<(), Trouble> {
+        let mode = if self.refuses {
+            PutMode::Create
+        } else {
+            match self.look(wanted).await? {
+                Found::Nothing => PutMode::Overwrite,
+                found => return is_ours(wanted, found),
+            }
+        };
+        let options = PutOptions { mode, attributes: self.attributes(wanted), ..Default::default() };
+        match self.store.put_opts(&wanted.path, PutPayload::from_bytes(bytes), options).await {
+            Ok(_) => Ok(()),
+            Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
+                let found = self.look(wanted).await?;
+                is_ours(wanted, found)
+            }
+            Err(error) => Err(trouble(&error)),
+        }
+    }
+
+    /// Compares what is under the name with what should be.
+    ///
+    /// # Errors
+    /// The store does not tell.
+    pub(super) async fn look(&self, wanted: &Wanted) -> Result<Found, Trouble> {
+        let head = GetOptions { head: true, ..Default::default() };
+        let found = match self.store.get_opts(&wanted.path, head).await {
+            Err(StoreError::NotFound { .. }) => return Ok(Found::Nothing),
+            Err(error) => return Err(trouble(&error)),
+            Ok(found) => found,
+        };
+        if found.meta.size != wanted.bytes {
+            return Ok(Found::Other(format!("{} bytes where {} are to be", found.meta.size, wanted.bytes)));
+        }
+        let checksum = found.attributes.get(&Attribute::Metadata(CHECKSUM.into())).map(|value| value.to_string());
+        match checksum {
+            Some(checksum) if checksum == hex(&wanted.md5) => Ok(Found::Ours),
+            Some(_) => Ok(Found::Other("other content of the same size".to_owned())),
+            None => self.read_back(wanted).await,
+        }
+    }
+
+    async fn read_back(&self, wanted: &Wanted) -> Result<Found, Trouble> {
+        let got = match self.store.get(&wanted.path).await {
+            Err(StoreError::NotFound { .. }) => return Ok(Found::Nothing),
+            Err(error) => return Err(trouble(&error)),
+            Ok(got) => got,
+        };
+        let (mut stream, mut md5, mut length) = (got.into_stream(), Md5::new(), 0_u64);
+        while let Some(bytes) = stream.next().await {
+            let bytes = bytes.map_err(|error| trouble(&error))?;
+            length = length.saturating_add(bytes.len() as u64);
+            md5.update(&bytes);
+        }
+        if length != wanted.bytes {
+            return Err(passing(format!("an answer of {length} bytes where {} were announced", wanted.bytes)));
+        }
+        let is_same = md5.finalize().as_slice() == wanted.md5;
+        Ok(if is_same { Found::Ours } else { Found::Other("other content of the same size".to_owned()) })
+    }
+}
+
+/// What is there after the store said that something is.
+pub(super) fn is_ours(wanted: &Wanted, found: Found) -> Result<(), Trouble> {
+    match found {
+        Found::Ours => Ok(()),
+        // Another writer of the name was under way, and has not come to its end.
+        Found::Nothing => Err(passing("the store says that the object exists, and then that it does not".to_owned())),
+        Found::Other(what) => Err(fatal(format!(
+            "an object of the name \"{}\" is there already, with {what}: another job of this name writes here, or this state is \
+             older than its output; use another prefix, or the newer state",
+            wanted.path
+        ))),
+    }
+}

@@ -1,0 +1,180 @@
+//! Puts a large object in parts, and completes it once all of them are there.
+//!
+//! Completing is not conditional in the crate `object_store`: this sink looks first whether the name is free. Should two
+//! processes ship one pack at a time all the same (a zombie), both write the same bytes under it.
+
+use std::sync::Arc;
+
+use fail::fail_point;
+use futures::{StreamExt, TryStreamExt};
+use object_store::multipart::{MultipartStore, PartId};
+use object_store::{Error as StoreError, PutMultipartOptions, PutPayload};
+use shardflow::Outcome;
+use shardflow::metrics::RetryMetrics;
+use shardflow::retry::Failed;
+use shardflow::sink::Trouble;
+
+use super::bucket::{Bucket, Found, Wanted, is_ours};
+use super::failure::{passing, trouble};
+use super::pack::{Pack, Packed};
+
+/// The most parts that every store takes: S3's 10,000.
+const MOST_PARTS: u64 = 10_000;
+
+/// An object that goes in parts.
+pub(super) struct Parted<'a> {
+    pub(super) bucket: &'a Bucket,
+    pub(super) pack: &'a Arc<Pack>,
+    pub(super) object: &'a Packed,
+    pub(super) wanted: &'a Wanted,
+    /// The least bytes of a part but the last.
+    pub(super) part_bytes: u64,
+    /// Parts on their way at a time, each in memory.
+    pub(super) concurrency: usize,
+    pub(super) retries: &'a RetryMetrics,
+}
+
+impl Parted<'_> {
+    /// One attempt at the whole. `Ok`: it is there.
+    ///
+    /// # Errors
+    /// Something else is there, or it may not be there.
+    pub(super) async fn put(&self) -> Result<(), Trouble> {
+        match self.bucket.look(self.wanted).await? {
+            Found::Nothing => {}
+            found => return is_ours(self.wanted, found),
+        }
+        match &self.bucket.multipart {
+            Some(store) => self.put_with(store.as_ref()).await,
+            None => self.put_without().await,
+        }
+    }
+
+    /// Where each part can be sent again by itself.
+    async fn put_with(&self, store: &dyn MultipartStore) -> Result<(), Trouble> {
+        let path = &self.wanted.path;
+        let options = || PutMultipartOptions { attributes: self.bucket.attributes(self.wanted), ..Default::default() };
+        // A retry of this call may leave an upload behind that nobody knows of: the next start aborts it.
+        let created = store.create_multipart_opts(path, options()).await;
+        let upload = created.map_err(|error| trouble(&error))?;
+        let sent: Result<Vec<PartId>, Trouble> = futures::stream::iter((0_usize..).zip(self.starts()))
+            .map(|(number, start)| self.send(store, &upload, number, start))
+            .buffered(self.concurrency.max(1))
+            .try_collect()
+            .await;
+        let done = match sent {
+            Ok(parts) => self.complete(store, &upload, parts).await,
+            Err(trouble) => Err(trouble),
+        };
+        if done.is_err() {
+            // The next start aborts it where this fails.
+            let _ = store.abort_multipart(path, &upload).await;
+        }
+        done
+    }
+
+    async fn send(
+        &self,
+        store: &dyn MultipartStore,
+        upload: &String,
+        number: usize,
+        start: u64,
+    ) -> Result<PartId, Trouble> {
+        fail_point!("sink-objects::before-part", |_| Err(super::failure::fatal("stopped before a part".to_owned())));
+        let retries = self.bucket.retries(self.retries, format!("upload part {number} of \"{}\"", self.wanted.path));
+        let call = || async {
+            let _permit = self.bucket.permit().await?;
+            let bytes = self.read(start).await?;
+            let put = store.put_part(&self.wanted.path, upload, number, PutPayload::from(bytes)).await;
+            put.map_err(|error| trouble(&error))
+        };
+        retries.run(call).await
+    }
+
+    async fn complete(&self, store: &dyn MultipartStore, upload: &String, parts: Vec<PartId>) -> Result<(), Trouble> {
+        fail_point!("sink-objects::before-complete", |_| Err(super::failure::fatal(
+            "stopped before completing".to_owned()
+        )));
+        let retries = self.bucket.retries(self.retries, format!("complete the upload of \"{}\"", self.wanted.path));
+        let call = || async {
+            match store.complete_multipart(&self.wanted.path, upload, parts.clone()).await {
+                Ok(_) => Ok(()),
+                // It was completed, and the answer lost; or somebody aborted it.
+                Err(
+                    StoreError::NotFound { .. } | StoreError::AlreadyExists { .. } | StoreError::Precondition { .. },
+                ) => match self.bucket.look(self.wanted).await? {
+                    Found::Nothing => Err(gone()),
+                    found => is_ours(self.wanted, found),
+                },
+                Err(error) => {
+                    let failed = trouble(&error);
+                    // An answer that got lost: the object tells whether it was done.
+                    match self.bucket.look(self.wanted).await {
+                        Ok(Found::Ours) => Ok(()),
+                        _ => Err(failed),
+                    }
+                }
+            }
+        };
+        retries.run(call).await.map_err(
+            |trouble| {
+                if trouble.text == gone().text { passing(trouble.text) } else { trouble }
+            },
+        )
+    }
+
+    /// Where a failed part means beginning again: disks, and stores that were given without their multipart interface.
+    async fn put_without(&self) -> Result<(), Trouble> {
+        let options = PutMultipartOptions { attributes: self.bucket.attributes(self.wanted), ..Default::default() };
+        let begun = self.bucket.store.put_multipart_opts(&self.wanted.path, options).await;
+        let mut upload = begun.map_err(|error| trouble(&error))?;
+        let sent = async {
+            for start in self.starts() {
+                let _permit = self.bucket.permit().await?;
+                let bytes = self.read(start).await?;
+                upload.put_part(PutPayload::from(bytes)).await.map_err(|error| trouble(&error))?;
+            }
+            fail_point!("sink-objects::before-complete", |_| Err(super::failure::fatal(
+                "stopped before completing".to_owned()
+            )));
+            upload.complete().await.map(drop).map_err(|error| trouble(&error))
+        };
+        let sent = sent.await;
+        if sent.is_err() {
+            let _ = upload.abort().await;
+        }
+        sent
+    }
+
+    /// Where parts begin. All but the last are of one length, as R2 wants it.
+    fn starts(&self) -> impl Iterator<Item = u64> + use<> {
+        let (length, bytes) = (self.length(), self.object.bytes);
+        (0..bytes.div_ceil(length)).map(move |number| number.saturating_mul(length))
+    }
+
+    fn length(&self) -> u64 {
+        self.part_bytes.max(self.object.bytes.div_ceil(MOST_PARTS)).max(1)
+    }
+
+    async fn read(&self, start: u64) -> Result<Vec<u8>, Trouble> {
+        read(self.pack, self.object, start, self.length()).await
+    }
+}
+
+/// The upload is gone, and the object is not there.
+fn gone() -> Trouble {
+    let text = "the upload is gone and its object is not there".to_owned();
+    Trouble { may_pass: None, outcome: Outcome::Determinate, text }
+}
+
+/// Reads from a pack without holding up others.
+pub(super) async fn read(pack: &Arc<Pack>, object: &Packed, start: u64, length: u64) -> Result<Vec<u8>, Trouble> {
+    let (pack, object) = (Arc::clone(pack), object.clone());
+    let read = tokio::task::spawn_blocking(move || pack.read(&object, start, length)).await;
+    let read = read.map_err(|error| super::failure::fatal(format!("could not read a pack: {error}")))?;
+    read.map_err(|error| Trouble {
+        may_pass: Some(Failed::Transient),
+        outcome: Outcome::Determinate,
+        text: error.to_string(),
+    })
+}

@@ -1,0 +1,204 @@
+//! What an answer means for each record of a call: it is in the stream, it is sent again, or it has come to its end. Pure.
+
+use std::time::{Duration, Instant};
+
+use shardflow::Outcome;
+use shardflow::retry::{Backoff, Failed, Failing};
+use shardflow::sink::Trouble;
+use shardflow_aws::failure::Failure;
+
+use super::item::{Answer, Call, Entry, Fate, Item, Settled};
+use super::pack::{Packing, fit};
+use super::placing::placed;
+use super::scheduler::Scheduler;
+
+/// What an answer leaves.
+#[derive(Debug)]
+pub(super) struct Answered<R> {
+    /// Records at their end.
+    pub(super) settled: Vec<Settled<R>>,
+    /// Records that are sent again, by cause.
+    pub(super) retried: Retried,
+    /// Whether to tell of how calls go.
+    pub(super) news: Option<News>,
+}
+
+/// How often records are sent again, by cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Retried {
+    pub(super) throttled: u64,
+    pub(super) failed: u64,
+    pub(super) credentials: u64,
+}
+
+impl Retried {
+    fn add(&mut self, failed: Failed, records: usize) {
+        let count = match failed {
+            Failed::Throttled => &mut self.throttled,
+            Failed::Transient => &mut self.failed,
+            Failed::Credentials => &mut self.credentials,
+        };
+        *count = count.saturating_add(records as u64);
+    }
+}
+
+/// Calls have failed for a while, or do so no more.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum News {
+    Failing(String),
+    Well(Duration),
+}
+
+impl<R> Item<R> {
+    pub(super) fn settled(self, fate: Fate) -> Settled<R> {
+        Settled { reply: self.ticket.reply, record: self.record, put_at: self.ticket.put_at, fate }
+    }
+}
+
+impl<R> Scheduler<R> {
+    /// A call was answered at `now`. `dice` lies in `[0, 1)`: what failed together waits together.
+    pub(super) fn answered(&mut self, call: Call<R>, answer: Answer, now: Instant, dice: f64) -> Answered<R> {
+        self.under_way = self.under_way.saturating_sub(1);
+        let mut answering =
+            Answering { scheduler: self, now, dice, settled: Vec::new(), retried: Retried::default(), passing: None };
+        let is_alive = match answer {
+            Answer::Each(fates) => answering.each(call, fates),
+            Answer::Failed { failure, maybe_there, blames_a_record } => {
+                answering.whole(call, &failure, maybe_there, blames_a_record)
+            }
+        };
+        let Answering { settled, retried, passing, .. } = answering;
+        let news = match passing {
+            Some((failed, text)) if !is_alive => self.health.failed(failed, now, dice).then_some(News::Failing(text)),
+            _ if is_alive => self.health.succeeded(now).map(News::Well),
+            _ => None,
+        };
+        Answered { settled, retried, news }
+    }
+
+    /// Everything that has not come to its end, where the producer ends before it does.
+    pub(super) fn take_all(&mut self) -> Vec<Item<R>> {
+        let mut all = self.lanes.take_all();
+        all.extend(std::mem::take(&mut self.again).into_values().flat_map(Entry::into_items));
+        let in_doubt = self.packed.as_mut().map(|packed| packed.placing.take_all());
+        all.extend(in_doubt.into_iter().flatten().flat_map(Entry::into_items));
+        all
+    }
+}
+
+struct Answering<'a, R> {
+    scheduler: &'a mut Scheduler<R>,
+    now: Instant,
+    dice: f64,
+    settled: Vec<Settled<R>>,
+    retried: Retried,
+    /// The last failure that may pass.
+    passing: Option<(Failed, String)>,
+}
+
+impl<R> Answering<'_, R> {
+    /// Gives whether any was taken.
+    fn each(&mut self, call: Call<R>, fates: Vec<Result<super::item::At, Failure>>) -> bool {
+        let mut taken = false;
+        let mut fates = fates.into_iter();
+        for entry in call.entries {
+            match fates.next() {
+                Some(Ok(at)) => {
+                    taken = true;
+                    self.landed(entry, at);
+                }
+                Some(Err(failure)) => self.missed(entry, &failure, false),
+                // The edge answers for every record; where it did not, the record may be there.
+                None => {
+                    let text = "the answer says nothing about the record".to_owned();
+                    let remedy = shardflow_aws::failure::Remedy::Retry(Failed::Transient);
+                    self.missed(entry, &Failure { remedy, text }, true);
+                }
+            }
+        }
+        taken
+    }
+
+    /// Gives whether the service has looked at the call.
+    fn whole(&mut self, call: Call<R>, failure: &Failure, maybe_there: bool, blames_a_record: bool) -> bool {
+        let count = call.entries.len();
+        for mut entry in call.entries {
+            if !blames_a_record {
+                self.missed(entry, failure, maybe_there);
+            } else if count == 1 && entry.records.len() <= 1 {
+                self.end(entry, |_| Fate::Refused(failure.text.clone()));
+            } else if count == 1 {
+                self.halve(entry);
+            } else {
+                // Which of them is to blame shows when each goes with fewer.
+                entry.most_beside = (count / 2).max(1);
+                self.scheduler.again.insert((self.now, entry.number()), entry);
+            }
+        }
+        blames_a_record
+    }
+
+    /// An aggregate is to blame: one half of it goes, and then the other.
+    fn halve(&mut self, mut entry: Entry<R>) {
+        let half = entry.records.len() / 2;
+        let (records, tickets) = (entry.records.split_off(half), entry.tickets.split_off(half));
+        let rest = records.into_iter().zip(tickets).map(|(record, ticket)| Item { record, ticket }).collect();
+        self.scheduler.lanes.put_back(entry.lane, rest);
+        let most = self.scheduler.packed.as_ref().map(|packed| packed.most).unwrap_or_default();
+        let (_, bytes, is_aggregate) = fit(entry.records.iter(), most);
+        let hash = entry.tickets.first().map_or(0, |ticket| ticket.hash);
+        entry.packing = if is_aggregate { Packing::Aggregate(hash) } else { Packing::Plain };
+        (entry.bytes, entry.most_beside) = (bytes, 1);
+        self.scheduler.again.insert((self.now, entry.number()), entry);
+    }
+
+    fn landed(&mut self, entry: Entry<R>, at: super::item::At) {
+        let landed = match &mut self.scheduler.packed {
+            Some(packed) => packed.placing.landed(entry, at),
+            None => Some((entry, at)),
+        };
+        let Some((entry, at)) = landed else { return };
+        let lane = entry.lane;
+        for (item, placed) in placed(entry, &at) {
+            self.scheduler.eras.remove(item.ticket.era);
+            self.settled.push(item.settled(Fate::Placed(placed)));
+        }
+        self.scheduler.lanes.release(lane);
+    }
+
+    /// It was not taken, or nobody knows.
+    fn missed(&mut self, mut entry: Entry<R>, failure: &Failure, maybe_there: bool) {
+        for ticket in &mut entry.tickets {
+            ticket.maybe_there |= maybe_there;
+        }
+        let failed = |text: String| {
+            move |item: &Item<R>| {
+                let is_open = item.ticket.maybe_there;
+                let outcome = if is_open { Outcome::Indeterminate } else { Outcome::Determinate };
+                Fate::Failed(Trouble { may_pass: None, outcome, text: text.clone() })
+            }
+        };
+        let Some(kind) = failure.may_pass() else { return self.end(entry, failed(failure.text.clone())) };
+        let patience = self.scheduler.limits.give_up_after;
+        let backoff = entry.backoff.get_or_insert_with(|| Box::new(Backoff::new(patience)));
+        match backoff.failed(kind, self.now, self.dice) {
+            None => self.end(entry, failed(failure.clone().given_up().text)),
+            Some(wait) => {
+                self.retried.add(kind, entry.tickets.len());
+                self.passing = Some((kind, failure.text.clone()));
+                self.scheduler.again.insert((self.now + wait, entry.number()), entry);
+            }
+        }
+    }
+
+    /// It goes no more.
+    fn end(&mut self, entry: Entry<R>, fate: impl Fn(&Item<R>) -> Fate) {
+        let lane = entry.lane;
+        for item in entry.into_items() {
+            self.scheduler.eras.remove(item.ticket.era);
+            let fate = fate(&item);
+            self.settled.push(item.settled(fate));
+        }
+        self.scheduler.lanes.release(lane);
+    }
+}

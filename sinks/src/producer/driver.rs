@@ -1,0 +1,116 @@
+//! Makes the calls that the scheduler decides on, and brings their answers back. All that waits, waits here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shardflow::metrics::RetryMetrics;
+use shardflow::retry::{Clock, Retries};
+use shardflow_aws::failure::Failure;
+use tokio::task::JoinSet;
+
+use super::answers::News;
+use super::edge::Service;
+use super::item::{Answer, Call};
+use super::pack::wire;
+use super::shards::ShardMap;
+use super::shared::{Reply, Shared};
+
+/// The task behind the handles of a producer.
+pub(super) struct Driver<S, C> {
+    pub(super) shared: Arc<Shared>,
+    pub(super) service: S,
+    pub(super) clock: C,
+    /// `stream "usage" at …`, for the log.
+    pub(super) description: String,
+    pub(super) give_up_after: Duration,
+    calls: JoinSet<(Call<Reply>, Answer, Duration)>,
+    listing: JoinSet<Result<ShardMap, Failure>>,
+}
+
+/// However the driver ends, nobody waits for it any longer.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl<S: Service, C: Clock> Driver<S, C> {
+    pub(super) fn new(shared: Arc<Shared>, service: S, clock: C, description: String, give_up_after: Duration) -> Self {
+        Self { shared, service, clock, description, give_up_after, calls: JoinSet::new(), listing: JoinSet::new() }
+    }
+
+    /// Runs until the producer is closed and everything has come to its end.
+    pub(super) async fn run(mut self) {
+        let _ending = Ending(Arc::clone(&self.shared));
+        loop {
+            let now = self.clock.now();
+            let step = self.shared.step(now);
+            step.calls.into_iter().for_each(|call| self.call(call));
+            if step.lists {
+                self.list();
+            }
+            if step.is_done {
+                return;
+            }
+            let wait = step.wake.map(|at| at.saturating_duration_since(now));
+            tokio::select! {
+                Some(answered) = self.calls.join_next() => match answered {
+                    Ok((call, answer, took)) => self.answered(call, answer, took),
+                    // Its records are lost with it: nothing can be promised any more.
+                    Err(error) => return tracing::error!(stream = self.description, %error, "a call did not end"),
+                },
+                Some(listed) = self.listing.join_next() => self.listed(listed.ok()),
+                () = self.shared.wake.notified() => {}
+                () = self.clock.sleep(wait.unwrap_or_default()), if wait.is_some() => {}
+            }
+        }
+    }
+
+    fn call(&mut self, call: Call<Reply>) {
+        self.shared.metrics.call(call.entries.iter().map(|entry| entry.tickets.len()));
+        let (service, clock) = (self.service.clone(), self.clock.clone());
+        self.calls.spawn(async move {
+            let records = call.entries.iter().map(|entry| wire(&entry.records, entry.packing)).collect();
+            let begun = clock.now();
+            let answer = service.put(records).await;
+            let took = clock.now().saturating_duration_since(begun);
+            (call, answer, took)
+        });
+    }
+
+    fn answered(&self, call: Call<Reply>, answer: Answer, took: Duration) {
+        let answered = self.shared.answered(call, answer, self.clock.now());
+        self.shared.metrics.answered(took, answered.retried);
+        let stream = &self.description;
+        match answered.news {
+            Some(News::Failing(failure)) => {
+                tracing::warn!(stream, failure, "puts have failed for a while and are tried again");
+            }
+            Some(News::Well(lasted)) => tracing::info!(stream, ?lasted, "puts succeed again"),
+            None => {}
+        }
+    }
+
+    fn list(&mut self) {
+        self.shared.metrics.listings.increment(1);
+        let service = self.service.clone();
+        let attempted = format!("list the shards of {}", self.description);
+        let retries = Retries::new(self.give_up_after, &self.clock, &RetryMetrics::unseen(), attempted);
+        self.listing.spawn(async move { retries.run(|| service.shards()).await });
+    }
+
+    fn listed(&self, listed: Option<Result<ShardMap, Failure>>) {
+        let stream = &self.description;
+        let map = match listed {
+            Some(Ok(map)) => Some(map),
+            Some(Err(failure)) => {
+                tracing::warn!(stream, %failure, "the shards cannot be listed: aggregates are packed as before");
+                None
+            }
+            None => None,
+        };
+        self.shared.listed(map);
+    }
+}

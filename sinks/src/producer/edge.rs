@@ -1,0 +1,164 @@
+//! The two calls a producer makes, with the SDK's types left behind.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use aws_sdk_kinesis::config::http::HttpResponse;
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types;
+use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
+use shardflow::retry::Failed;
+use shardflow_aws::failure::{Failure, Remedy, may_have_happened};
+
+use super::item::{Answer, At};
+use super::pack::Wire;
+use super::shards::{Range, Shard, ShardMap};
+
+/// The service, as a producer sees it.
+pub(super) trait Service: Clone + Send + Sync + 'static {
+    /// Sends stream records, once.
+    fn put(&self, records: Vec<Wire>) -> impl Future<Output = Answer> + Send;
+    /// Lists the shards, once.
+    fn shards(&self) -> impl Future<Output = Result<ShardMap, Failure>> + Send;
+}
+
+/// One stream, reached through the SDK.
+#[derive(Debug, Clone)]
+pub(super) struct Stream {
+    pub(super) sdk: aws_sdk_kinesis::Client,
+    pub(super) name: String,
+    /// Where it was given.
+    pub(super) arn: Option<String>,
+    /// `stream "usage" at http://…`
+    pub(super) description: String,
+}
+
+impl Service for Stream {
+    async fn put(&self, records: Vec<Wire>) -> Answer {
+        let count = records.len();
+        let mut entries = Vec::with_capacity(count);
+        for Wire { partition_key, explicit_hash_key, data } in records {
+            let entry = PutRecordsRequestEntry::builder().partition_key(partition_key);
+            let entry = entry.set_explicit_hash_key(explicit_hash_key).data(Blob::new(data)).build();
+            match entry {
+                Ok(entry) => entries.push(entry),
+                Err(error) => {
+                    let failure = Failure { remedy: Remedy::None, text: error.to_string() };
+                    return Answer::Failed { failure, maybe_there: false, blames_a_record: false };
+                }
+            }
+        }
+        let call = self.sdk.put_records().stream_name(&self.name).set_stream_arn(self.arn.clone());
+        match call.set_records(Some(entries)).send().await {
+            Ok(answer) if answer.records().len() == count => Answer::Each(answer.records().iter().map(fate).collect()),
+            // Nobody can tell which of the records the answer is about.
+            Ok(answer) => {
+                let text = format!("the answer is about {} records and not {count}", answer.records().len());
+                let failure = Failure { remedy: Remedy::Retry(Failed::Transient), text };
+                Answer::Failed { failure, maybe_there: true, blames_a_record: false }
+            }
+            Err(error) => Answer::Failed {
+                maybe_there: may_have_happened(&error),
+                blames_a_record: blames_a_record(&error),
+                failure: Failure::of(&error),
+            },
+        }
+    }
+
+    async fn shards(&self) -> Result<ShardMap, Failure> {
+        let mut shards = Vec::new();
+        let mut token = None;
+        loop {
+            // A token stands for the stream, and naming the stream beside it is an error; its ARN is not.
+            let name = token.is_none().then(|| self.name.clone());
+            let call = self.sdk.list_shards().set_stream_name(name).set_next_token(token);
+            let answer = call.set_stream_arn(self.arn.clone()).send().await;
+            let answer = answer.map_err(|error| Failure::of(&error))?;
+            for listed in answer.shards() {
+                shards.push(shard(listed)?);
+            }
+            token = answer.next_token().map(ToOwned::to_owned);
+            if token.is_none() {
+                break;
+            }
+        }
+        let none = || Failure { remedy: Remedy::Retry(Failed::Transient), text: "no shard is open".to_owned() };
+        ShardMap::new(shards).ok_or_else(none)
+    }
+}
+
+fn shard(shard: &types::Shard) -> Result<Shard, Failure> {
+    let id: Arc<str> = shard.shard_id().into();
+    let range = shard.hash_key_range().and_then(|range| {
+        Some(Range { first: range.starting_hash_key().parse().ok()?, last: range.ending_hash_key().parse().ok()? })
+    });
+    let range = range.ok_or_else(|| Failure {
+        remedy: Remedy::Retry(Failed::Transient),
+        text: format!("the listing gives no hash key range of \"{id}\""),
+    })?;
+    let is_open = shard.sequence_number_range().is_none_or(|range| range.ending_sequence_number().is_none());
+    Ok(Shard { id, range, is_open })
+}
+
+fn fate(entry: &PutRecordsResultEntry) -> Result<At, Failure> {
+    let place = || Some(At { shard: entry.shard_id()?.into(), sequence: entry.sequence_number()?.into() });
+    match entry.error_code() {
+        Some(code) => Err(Failure::of_code(code, entry.error_message().unwrap_or_default())),
+        // It says neither that it is there nor that it is not.
+        None => place().ok_or_else(|| Failure {
+            remedy: Remedy::Retry(Failed::Transient),
+            text: "the answer gives no place of the record".to_owned(),
+        }),
+    }
+}
+
+/// Whether the service says that something is wrong with the call: one of its records, then.
+fn blames_a_record<E>(error: &SdkError<E, HttpResponse>) -> bool
+where
+    E: ProvideErrorMetadata,
+{
+    const CODES: [&str; 3] = ["InvalidArgumentException", "ValidationException", "SerializationException"];
+    let code = match error {
+        SdkError::ServiceError(service) => service.err().code(),
+        _ => None,
+    };
+    let status = error.raw_response().map(|answer| answer.status().as_u16());
+    status == Some(413) || (status == Some(400) && code.is_some_and(|code| CODES.contains(&code)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result(code: Option<&str>, shard: Option<&str>) -> Result<At, Remedy> {
+        let entry = PutRecordsResultEntry::builder().set_error_code(code.map(ToOwned::to_owned));
+        let entry = entry.set_shard_id(shard.map(ToOwned::to_owned)).sequence_number("7");
+        fate(&entry.build()).map_err(|failure| failure.remedy)
+    }
+
+    #[test]
+    fn each_record_has_its_fate() {
+        assert_eq!(result(None, Some("s")), Ok(At { shard: "s".into(), sequence: "7".into() }));
+        assert_eq!(result(None, None), Err(Remedy::Retry(Failed::Transient)));
+        let throttled = Err(Remedy::Retry(Failed::Throttled));
+        assert_eq!(result(Some("ProvisionedThroughputExceededException"), None), throttled);
+        assert_eq!(result(Some("InternalFailure"), None), Err(Remedy::Retry(Failed::Transient)));
+        assert_eq!(result(Some("KMSAccessDeniedException"), None), Err(Remedy::None));
+    }
+
+    #[test]
+    fn a_listing_tells_open_shards_from_closed_ones() {
+        let listed = |last: Option<&str>, first_hash: &str| {
+            let numbers = types::SequenceNumberRange::builder().starting_sequence_number("1");
+            let numbers = numbers.set_ending_sequence_number(last.map(ToOwned::to_owned)).build().unwrap();
+            let range = types::HashKeyRange::builder().starting_hash_key(first_hash).ending_hash_key("9");
+            let built = types::Shard::builder().shard_id("s").sequence_number_range(numbers);
+            built.hash_key_range(range.build().unwrap()).build().unwrap()
+        };
+        let read = shard(&listed(None, "3")).unwrap();
+        assert_eq!((read.range, read.is_open), (Range { first: 3, last: 9 }, true));
+        assert!(!shard(&listed(Some("5"), "3")).unwrap().is_open);
+        assert!(shard(&listed(None, "x")).is_err());
+    }
+}

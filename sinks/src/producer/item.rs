@@ -1,0 +1,112 @@
+//! What waits, what goes, and what comes back: the words that the rooms of the scheduler share.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use shardflow::retry::Backoff;
+use shardflow::sink::Trouble;
+use shardflow_aws::failure::Failure;
+use shardflow_aws::kpl::UserRecord;
+
+use super::pack::Packing;
+use super::receipt::Placed;
+
+/// What a record is known by while it is on its way. `R` is how its end is told.
+#[derive(Debug)]
+pub(super) struct Ticket<R> {
+    /// Counts the records in the order they were put.
+    pub(super) number: u64,
+    /// The part of the records that a flush waits for.
+    pub(super) era: u64,
+    pub(super) put_at: Instant,
+    /// Where it lies among the hash keys.
+    pub(super) hash: u128,
+    /// It may be in the stream: an answer about it was lost, or it lies in a wrong shard.
+    pub(super) maybe_there: bool,
+    pub(super) reply: R,
+}
+
+/// A record that waits.
+#[derive(Debug)]
+pub(super) struct Item<R> {
+    pub(super) record: UserRecord,
+    pub(super) ticket: Ticket<R>,
+}
+
+/// Records whose order is kept, or that are packed together: one hash key, one shard, or all.
+pub(super) type LaneId = u128;
+
+/// One stream record on its way.
+#[derive(Debug)]
+pub(super) struct Entry<R> {
+    pub(super) lane: LaneId,
+    pub(super) records: Vec<UserRecord>,
+    pub(super) tickets: Vec<Ticket<R>>,
+    pub(super) packing: Packing,
+    /// What counts towards the limit of a call.
+    pub(super) bytes: usize,
+    /// The shard that it should come to lie in.
+    pub(super) predicted: Option<Arc<str>>,
+    /// How many may be in a call with it: fewer each time a call with it was refused as a whole, until it is known which of
+    /// them is to blame.
+    pub(super) most_beside: usize,
+    /// Its failures so far. Most have none.
+    pub(super) backoff: Option<Box<Backoff>>,
+}
+
+impl<R> Entry<R> {
+    /// The number of its first record.
+    pub(super) fn number(&self) -> u64 {
+        self.tickets.first().map_or(0, |ticket| ticket.number)
+    }
+
+    /// Taken apart again.
+    pub(super) fn into_items(self) -> impl Iterator<Item = Item<R>> {
+        self.records.into_iter().zip(self.tickets).map(|(record, ticket)| Item { record, ticket })
+    }
+}
+
+/// Entries that go together.
+#[derive(Debug)]
+pub(super) struct Call<R> {
+    pub(super) entries: Vec<Entry<R>>,
+}
+
+/// Where a stream record came to lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct At {
+    pub(super) shard: Arc<str>,
+    pub(super) sequence: Arc<str>,
+}
+
+/// What a call was answered with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// One fate a stream record, in order.
+    Each(Vec<Result<At, Failure>>),
+    /// None was taken, as far as is known.
+    Failed {
+        failure: Failure,
+        /// The call may have been carried out nevertheless: its answer was lost.
+        maybe_there: bool,
+        /// Something is wrong with the call itself, so with one of its records.
+        blames_a_record: bool,
+    },
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fate {
+    Placed(Placed),
+    Refused(String),
+    Failed(Trouble),
+}
+
+/// A record at its end.
+#[derive(Debug)]
+pub(super) struct Settled<R> {
+    pub(super) reply: R,
+    pub(super) record: UserRecord,
+    pub(super) put_at: Instant,
+    pub(super) fate: Fate,
+}

@@ -1,0 +1,176 @@
+//! Which shard records are packed for, and what to do when they come to lie in another. Pure: time is handed in.
+//!
+//! An answer that names another shard than predicted says that the stream has been resharded. From then on nothing goes out until
+//! the shards have been listed anew, at most once a second. Then each record of such an aggregate is looked at by itself: one
+//! whose hash key the shard does take is where it belongs; any other is sent again, to its own shard, because the Kinesis
+//! Client Library drops what lies in a shard that its hash key is not of.
+//!
+//! A stream may place records by something else than their hash keys. Where an aggregate does not lie where its own hash key says,
+//! by a new listing, predictions are of no use: they are not compared with answers any more.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::item::{At, Entry, Item, LaneId};
+use super::receipt::Placed;
+use super::shards::{Range, ShardMap};
+
+/// How often the shards are listed at most.
+const LISTING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many listings in a row may not know a shard that an answer named.
+const MOST_TRIES: u32 = 5;
+
+/// The shards as they are known, and what waits for knowing them better.
+#[derive(Debug)]
+pub(super) struct Placing<R> {
+    map: ShardMap,
+    /// An answer has named another shard than predicted: where, and for which hash key.
+    differs: Option<(Arc<str>, u128)>,
+    in_doubt: Vec<(Entry<R>, At)>,
+    listing: Listing,
+    listed_at: Option<Instant>,
+    tries: u32,
+    is_by_hash: bool,
+}
+
+#[derive(Debug)]
+enum Listing {
+    Idle,
+    Asked,
+    /// `None`: the shards could not be listed.
+    Answered(Option<ShardMap>),
+}
+
+/// What a new listing says about those in doubt.
+#[derive(Debug)]
+pub(super) struct Resolved<R> {
+    /// They are where they belong.
+    pub(super) placed: Vec<(Item<R>, Placed)>,
+    /// They are to be sent again.
+    pub(super) again: Vec<Item<R>>,
+}
+
+impl<R> Placing<R> {
+    pub(super) fn new(map: ShardMap) -> Self {
+        Self {
+            map,
+            differs: None,
+            in_doubt: Vec::new(),
+            listing: Listing::Idle,
+            listed_at: None,
+            tries: 0,
+            is_by_hash: true,
+        }
+    }
+
+    /// The lane of the shard that this hash key lies in, and the shard.
+    pub(super) fn predict(&self, hash: u128) -> (LaneId, Option<Arc<str>>) {
+        self.map.predict(hash).map_or((0, None), |(first, id)| (first, Some(Arc::clone(id))))
+    }
+
+    /// Whether nothing may go until the shards are known better.
+    pub(super) fn is_stale(&self) -> bool {
+        self.differs.is_some()
+    }
+
+    /// An entry came to lie somewhere. Gives it back unless it is in doubt whether all of it lies where it belongs.
+    pub(super) fn landed(&mut self, entry: Entry<R>, at: At) -> Option<(Entry<R>, At)> {
+        let is_as_predicted = entry.predicted.as_ref().is_none_or(|shard| *shard == at.shard);
+        let Some(own) = entry.tickets.first().map(|ticket| ticket.hash) else { return Some((entry, at)) };
+        if is_as_predicted || !self.is_by_hash {
+            return Some((entry, at));
+        }
+        self.differs = Some((Arc::clone(&at.shard), own));
+        // It was sent to this hash key, so that is where it is.
+        if entry.tickets.iter().all(|ticket| ticket.hash == own) {
+            return Some((entry, at));
+        }
+        self.in_doubt.push((entry, at));
+        None
+    }
+
+    /// When the shards are to be listed, where that has not been asked for yet.
+    pub(super) fn lists_at(&self, now: Instant) -> Option<Instant> {
+        let is_due = self.is_stale() && matches!(self.listing, Listing::Idle);
+        is_due.then(|| self.listed_at.map_or(now, |at| (at + LISTING_INTERVAL).max(now)))
+    }
+
+    /// It has been asked for.
+    pub(super) fn asked(&mut self, now: Instant) {
+        self.listing = Listing::Asked;
+        self.listed_at = Some(now);
+    }
+
+    /// The new listing; `None` where there is none to be had.
+    pub(super) fn listed(&mut self, map: Option<ShardMap>) {
+        self.listing = Listing::Answered(map);
+    }
+
+    /// Decides about those in doubt, where there is a new listing. Only while nothing is on its way.
+    pub(super) fn resolve(&mut self) -> Option<Resolved<R>> {
+        if !matches!(self.listing, Listing::Answered(_)) {
+            return None;
+        }
+        let Listing::Answered(map) = std::mem::replace(&mut self.listing, Listing::Idle) else { return None };
+        let Some(map) = map else {
+            // All are in the stream, and this program may not learn more.
+            return Some(self.resolved(|_| None));
+        };
+        self.map = map;
+        let (shard, own) = self.differs.as_ref()?;
+        let own_range = self.map.range(shard);
+        let is_unknown = own_range.is_none() || self.in_doubt.iter().any(|(_, at)| self.map.range(&at.shard).is_none());
+        if is_unknown && self.tries < MOST_TRIES {
+            self.tries = self.tries.saturating_add(1);
+            return None;
+        }
+        self.is_by_hash = own_range.is_none_or(|range| range.contains(*own));
+        if !self.is_by_hash {
+            tracing::warn!(%shard, "the stream does not place records by their hash keys: shards are predicted no more");
+        }
+        let (map, is_by_hash) = (self.map.clone(), self.is_by_hash);
+        Some(self.resolved(|shard| map.range(shard).filter(|_| is_by_hash)))
+    }
+
+    /// Nothing is in doubt any more: what lies in a shard outside of its range, where that is known, goes again.
+    fn resolved(&mut self, range: impl Fn(&str) -> Option<Range>) -> Resolved<R> {
+        (self.differs, self.tries) = (None, 0);
+        let mut resolved = Resolved { placed: Vec::new(), again: Vec::new() };
+        for (entry, at) in std::mem::take(&mut self.in_doubt) {
+            let range = range(&at.shard);
+            for (mut item, placed) in placed(entry, &at) {
+                if range.is_none_or(|range| range.contains(item.ticket.hash)) {
+                    resolved.placed.push((item, placed));
+                } else {
+                    item.ticket.maybe_there = true;
+                    resolved.again.push(item);
+                }
+            }
+        }
+        resolved
+    }
+
+    /// Everything that is in doubt, at the producer's end.
+    pub(super) fn take_all(&mut self) -> Vec<Entry<R>> {
+        std::mem::take(&mut self.in_doubt).into_iter().map(|(entry, _)| entry).collect()
+    }
+}
+
+/// The records of an entry, with where they are.
+pub(super) fn placed<R>(entry: Entry<R>, at: &At) -> impl Iterator<Item = (Item<R>, Placed)> {
+    let is_aggregate = matches!(entry.packing, super::pack::Packing::Aggregate(_));
+    entry.into_items().zip(0..).map(move |(item, place)| {
+        let placed = Placed {
+            shard: Arc::clone(&at.shard),
+            sequence: Arc::clone(&at.sequence),
+            sub_sequence: is_aggregate.then_some(place),
+            maybe_repeated: item.ticket.maybe_there,
+        };
+        (item, placed)
+    })
+}
+
+#[cfg(test)]
+#[path = "placing_tests.rs"]
+mod tests;

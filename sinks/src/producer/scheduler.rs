@@ -1,0 +1,328 @@
+//! Decides which records go when, together with which. Pure: time and chance are handed in.
+//!
+//! Records wait in lanes. Where order is kept, a lane is held from the moment an entry of it goes until that entry is in the
+//! stream or has come to its end, so no record goes while an earlier one of its lane may still have to be sent again. A lane
+//! is a hash key; where records are packed it is the shard that they are predicted to lie in. Before the prediction changes,
+//! everything on its way comes back: then all that waits is laid into new lanes in the order it was put.
+//!
+//! A call goes when the oldest record has lingered long enough, when there is enough for a full call, when somebody waits (a
+//! flush, or a put that finds no room), or with what is to be sent again, as soon as that may go.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use shardflow_aws::kpl::UserRecord;
+
+use super::eras::Eras;
+use super::health::Health;
+use super::item::{Call, Entry, Item, LaneId, Settled, Ticket};
+use super::lanes::{Lane, Lanes};
+use super::pack::{Aggregation, Packing, fit};
+use super::placing::Placing;
+use super::record::bytes;
+use super::shards::ShardMap;
+
+/// About what a record takes in an aggregate beside its data and key: enough to see without packing it that a lane is not full.
+const MOST_AROUND: usize = 16;
+
+/// What the scheduler keeps to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Stream records in a call.
+    pub(super) call_records: usize,
+    /// Bytes in a call. A larger record goes alone.
+    pub(super) call_bytes: usize,
+    /// Calls under way.
+    pub(super) calls: usize,
+    /// How long a record waits for others to go with.
+    pub(super) linger: Duration,
+    /// After how long of nothing but failures other than throttling a record is given up.
+    pub(super) give_up_after: Duration,
+}
+
+/// How records are packed, and the shards they are packed for.
+#[derive(Debug)]
+pub(super) struct Packed<R> {
+    pub(super) most: Aggregation,
+    pub(super) placing: Placing<R>,
+}
+
+/// What is to be done now.
+#[derive(Debug)]
+pub(super) struct Step<R> {
+    /// Calls to be made.
+    pub(super) calls: Vec<Call<R>>,
+    /// Records at their end.
+    pub(super) settled: Vec<Settled<R>>,
+    /// The shards are to be listed.
+    pub(super) lists: bool,
+    /// When to look again, if nothing happens before.
+    pub(super) wake: Option<Instant>,
+    /// Everything is done, and nothing more comes.
+    pub(super) is_done: bool,
+}
+
+/// All records of a producer, from put to settled.
+#[derive(Debug)]
+pub(super) struct Scheduler<R> {
+    pub(super) limits: Limits,
+    is_ordered: bool,
+    pub(super) packed: Option<Packed<R>>,
+    pub(super) lanes: Lanes<R>,
+    /// What is to be sent again, by the time from which on it may go.
+    pub(super) again: BTreeMap<(Instant, u64), Entry<R>>,
+    pub(super) eras: Eras,
+    pub(super) health: Health,
+    pub(super) under_way: usize,
+    next_number: u64,
+    /// Puts that wait for room.
+    pressing: usize,
+    is_closing: bool,
+}
+
+impl<R> Scheduler<R> {
+    /// With `aggregation`, records are packed for the shards of the map.
+    pub(super) fn new(limits: Limits, is_ordered: bool, aggregation: Option<(Aggregation, ShardMap)>) -> Self {
+        let packed = aggregation.map(|(most, map)| Packed { most, placing: Placing::new(map) });
+        Self {
+            limits,
+            is_ordered,
+            packed,
+            lanes: Lanes::new(is_ordered),
+            again: BTreeMap::new(),
+            eras: Eras::default(),
+            health: Health::new(),
+            under_way: 0,
+            next_number: 0,
+            pressing: 0,
+            is_closing: false,
+        }
+    }
+
+    /// Takes a record of this hash key. Gives whether [`step`](Self::step) is to be called before it was going to be.
+    pub(super) fn put(&mut self, record: UserRecord, hash: u128, now: Instant, reply: R) -> bool {
+        let (number, era) = (self.next_number, self.eras.add());
+        self.next_number = number.saturating_add(1);
+        let had_none = self.lanes.ready_lanes() == 0;
+        let ticket = Ticket { number, era, put_at: now, hash, maybe_there: false, reply };
+        self.lay(Item { record, ticket });
+        self.under_way < self.limits.calls && (had_none || self.is_due(now))
+    }
+
+    pub(super) fn lay(&mut self, item: Item<R>) {
+        let lane = match &self.packed {
+            Some(packed) => packed.placing.predict(item.ticket.hash).0,
+            None if self.is_ordered => item.ticket.hash,
+            None => 0,
+        };
+        self.lanes.push(lane, item);
+    }
+
+    /// What was put until now goes at once. Gives the number that [`has_settled`](Self::has_settled) is to be asked with.
+    pub(super) fn hurry(&mut self) -> u64 {
+        self.eras.end()
+    }
+
+    /// Whether all has come to its end that was put before [`hurry`](Self::hurry) gave this number.
+    pub(super) fn has_settled(&self, before: u64) -> bool {
+        self.eras.are_over(before)
+    }
+
+    /// A put waits for room, or does so no more.
+    pub(super) fn press(&mut self, begins: bool) {
+        self.pressing = if begins { self.pressing.saturating_add(1) } else { self.pressing.saturating_sub(1) };
+    }
+
+    /// Nothing more comes.
+    pub(super) fn close(&mut self) {
+        self.is_closing = true;
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing
+    }
+
+    /// A new listing of the shards; `None` where there is none to be had.
+    pub(super) fn listed(&mut self, map: Option<ShardMap>) {
+        if let Some(packed) = &mut self.packed {
+            packed.placing.listed(map);
+        }
+    }
+
+    /// What is to be done at `now`.
+    pub(super) fn step(&mut self, now: Instant) -> Step<R> {
+        let mut settled = Vec::new();
+        self.replace_lanes(&mut settled);
+        let mut calls = Vec::new();
+        while self.may_call(now)
+            && let Some(call) = self.next_call(now)
+        {
+            self.under_way = self.under_way.saturating_add(1);
+            calls.push(call);
+        }
+        let placing = self.packed.as_mut().map(|packed| &mut packed.placing);
+        let mut lists = false;
+        if let Some(placing) = placing
+            && placing.lists_at(now).is_some_and(|at| at <= now)
+        {
+            placing.asked(now);
+            lists = true;
+        }
+        let is_done = self.is_closing && self.eras.is_empty();
+        Step { calls, settled, lists, wake: self.wake(now), is_done }
+    }
+
+    fn is_stale(&self) -> bool {
+        self.packed.as_ref().is_some_and(|packed| packed.placing.is_stale())
+    }
+
+    fn may_call(&self, now: Instant) -> bool {
+        !self.is_stale() && self.health.admits(now, self.under_way, self.limits.calls)
+    }
+
+    /// When time alone changes what is to be done.
+    fn wake(&self, now: Instant) -> Option<Instant> {
+        if let Some(packed) = self.packed.as_ref().filter(|packed| packed.placing.is_stale()) {
+            return packed.placing.lists_at(now);
+        }
+        let again = self.again.first_key_value().map(|((at, _), _)| *at);
+        let lingered = self.lanes.oldest().and_then(|(_, lane)| lane.first());
+        let lingered = lingered.map(|item| item.ticket.put_at + self.limits.linger);
+        let first = again.into_iter().chain(lingered).min()?;
+        let not_before = self.health.not_before().unwrap_or(first);
+        self.health.admits(not_before.max(now), self.under_way, self.limits.calls).then(|| first.max(not_before))
+    }
+
+    /// Lays everything into new lanes, where there is a new listing and nothing is on its way.
+    fn replace_lanes(&mut self, settled: &mut Vec<Settled<R>>) {
+        if self.under_way > 0 {
+            return;
+        }
+        let Some(resolved) = self.packed.as_mut().and_then(|packed| packed.placing.resolve()) else { return };
+        for (item, placed) in resolved.placed {
+            self.eras.remove(item.ticket.era);
+            settled.push(item.settled(super::item::Fate::Placed(placed)));
+        }
+        let mut waiting = self.lanes.take_all();
+        waiting.extend(std::mem::take(&mut self.again).into_values().flat_map(Entry::into_items));
+        waiting.extend(resolved.again);
+        waiting.sort_unstable_by_key(|item| item.ticket.number);
+        waiting.into_iter().for_each(|item| self.lay(item));
+    }
+
+    /// Whether the first record of a lane has waited for as long as it should.
+    fn lane_is_due(&self, lane: &Lane<R>, now: Instant) -> bool {
+        let Some(Item { ticket, .. }) = lane.first() else { return false };
+        ticket.era < self.eras.now() || ticket.put_at + self.limits.linger <= now
+    }
+
+    /// Whether everything that may go is to go, whatever it has waited.
+    fn all_is_due(&self) -> bool {
+        let records = match (&self.packed, self.is_ordered) {
+            // How many entries they will make is not known; their bytes tell soon enough.
+            (Some(_), _) => 0,
+            (None, true) => self.lanes.ready_lanes(),
+            (None, false) => self.lanes.ready_records(),
+        };
+        let enough = records >= self.limits.call_records || self.lanes.ready_bytes() >= self.limits.call_bytes;
+        enough || self.pressing > 0 || self.is_closing
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        let oldest = self.lanes.oldest();
+        oldest.is_some_and(|(_, lane)| self.all_is_due() || self.lane_is_due(lane, now))
+    }
+
+    /// The next call that is to be made, if there is one.
+    fn next_call(&mut self, now: Instant) -> Option<Call<R>> {
+        let mut load = Load { entries: Vec::new(), bytes: 0, most: self.limits.call_records };
+        while let Some(first) = self.again.first_entry()
+            && first.key().0 <= now
+            && load.has_room_for(first.get().bytes, first.get().most_beside, self.limits.call_bytes)
+        {
+            load.add(first.remove());
+        }
+        if load.entries.is_empty() && !self.is_due(now) {
+            return None;
+        }
+        match &self.packed {
+            Some(packed) => self.load_packed(packed.most, now, &mut load),
+            None => self.load_plain(&mut load),
+        }
+        (!load.entries.is_empty()).then_some(Call { entries: load.entries })
+    }
+
+    fn load_plain(&mut self, load: &mut Load<R>) {
+        while let Some((id, lane)) = self.lanes.oldest()
+            && let Some(weight) = lane.first().map(|item| bytes(&item.record))
+            && load.has_room_for(weight, usize::MAX, self.limits.call_bytes)
+        {
+            let entry = self.entry(id, 1, weight, false);
+            load.add(entry);
+        }
+    }
+
+    fn load_packed(&mut self, most: Aggregation, now: Instant, load: &mut Load<R>) {
+        let all = self.all_is_due();
+        for id in self.lanes.ready() {
+            while let Some(lane) = self.lanes.ready_lane(id) {
+                let goes = all || self.lane_is_due(lane, now);
+                let at_most = lane.bytes().saturating_add(lane.len().saturating_mul(MOST_AROUND));
+                if !goes && at_most < most.bytes && lane.len() < most.records {
+                    break;
+                }
+                let (count, weight, is_aggregate) = fit(lane.waiting().map(|item| &item.record), most);
+                // What would not fill an aggregate waits for more.
+                if !goes && count == lane.len() && count < most.records {
+                    break;
+                }
+                if !load.has_room_for(weight, usize::MAX, self.limits.call_bytes) {
+                    return;
+                }
+                let entry = self.entry(id, count, weight, is_aggregate);
+                load.add(entry);
+            }
+        }
+    }
+
+    /// Cuts an entry from a lane.
+    fn entry(&mut self, lane: LaneId, count: usize, bytes: usize, is_aggregate: bool) -> Entry<R> {
+        let (records, tickets): (Vec<_>, Vec<_>) =
+            self.lanes.cut(lane, count).into_iter().map(|item| (item.record, item.ticket)).unzip();
+        let hash = tickets.first().map_or(0, |ticket| ticket.hash);
+        Entry {
+            lane,
+            records,
+            tickets,
+            packing: if is_aggregate { Packing::Aggregate(hash) } else { Packing::Plain },
+            bytes,
+            predicted: self.packed.as_ref().and_then(|packed| packed.placing.predict(hash).1),
+            most_beside: usize::MAX,
+            backoff: None,
+        }
+    }
+}
+
+/// A call that is being filled.
+struct Load<R> {
+    entries: Vec<Entry<R>>,
+    bytes: usize,
+    most: usize,
+}
+
+impl<R> Load<R> {
+    fn has_room_for(&self, bytes: usize, most_beside: usize, most_bytes: usize) -> bool {
+        let has_room = self.entries.len() < self.most.min(most_beside.max(1));
+        self.entries.is_empty() || (has_room && self.bytes.saturating_add(bytes) <= most_bytes)
+    }
+
+    fn add(&mut self, entry: Entry<R>) {
+        self.bytes = self.bytes.saturating_add(entry.bytes);
+        self.most = self.most.min(entry.most_beside.max(1));
+        self.entries.push(entry);
+    }
+}
+
+#[cfg(test)]
+#[path = "scheduler_tests.rs"]
+mod tests;

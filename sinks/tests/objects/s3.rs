@@ -1,0 +1,274 @@
+//! The object sink on S3 as ministack plays it, plain and behind a proxy that breaks what passes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::common::{assert_manifested, everything, numbers, path, visible, wait};
+use object_store::aws::AmazonS3Builder;
+use object_store::multipart::MultipartStore;
+use object_store::signer::{Method, SignedUrlOptions, Signer};
+use object_store::{ObjectStore, PutPayload, aws::AmazonS3};
+use shardflow::sink::Sink;
+use shardflow::testing::sink::{Driver, Promise, conforms};
+use shardflow_sinks::{Ndjson, ObjectSink, objects};
+use shardflow_stand_ins::fault_proxy::{Fault, FaultProxy, Plan};
+use shardflow_stand_ins::ministack::Ministack;
+
+const BUCKET: &str = "results";
+
+/// A client that asks the server itself.
+fn client(server: &Ministack, bucket: &str) -> AmazonS3 {
+    let s3 = AmazonS3Builder::new().with_bucket_name(bucket).with_region("us-east-1").with_endpoint(server.endpoint());
+    s3.with_access_key_id("test").with_secret_access_key("test").with_allow_http(true).build().unwrap()
+}
+
+async fn make(server: &Ministack, bucket: &str) {
+    let url = format!("{}/{bucket}", server.endpoint());
+    let answer = reqwest::Client::new().put(url).send().await.unwrap();
+    assert!(answer.status().is_success(), "{answer:?}");
+}
+
+/// A running server with a bucket; `None` where it is not installed.
+fn server() -> Option<Ministack> {
+    wait(async {
+        let server = Ministack::start().await?;
+        make(&server, BUCKET).await;
+        Some(server)
+    })
+}
+
+/// A sink that shows each epoch at once.
+fn sink(endpoint: &str, bucket: &str) -> ObjectSink<u64> {
+    objects(format!("s3://{bucket}/out/numbers"))
+        .endpoint(endpoint)
+        .region("us-east-1")
+        .option("aws_access_key_id", "test")
+        .option("aws_secret_access_key", "test")
+        .roll_after(Duration::ZERO)
+}
+
+/// Uploads in parts that were begun and neither completed nor aborted.
+fn open_uploads(server: &Ministack) -> usize {
+    let s3 = client(server, BUCKET);
+    wait(async {
+        let root = object_store::path::Path::default();
+        let options = SignedUrlOptions::new().with_query([("uploads", "")]);
+        let url = s3.signed_url_opts(Method::GET, &root, Duration::from_secs(60), &options);
+        let answer = reqwest::get(url.await.unwrap()).await.unwrap();
+        assert!(answer.status().is_success(), "{answer:?}");
+        answer.text().await.unwrap().matches("<UploadId>").count()
+    })
+}
+
+#[test]
+fn it_conforms_on_s3() {
+    let Some(server) = server() else { return };
+    let buckets = AtomicU64::new(0);
+    let place = || {
+        let bucket = format!("bucket-{}", buckets.fetch_add(1, Ordering::Relaxed));
+        wait(make(&server, &bucket));
+        bucket
+    };
+    conforms(
+        Promise::ExactlyOnce,
+        place,
+        |bucket| Box::new(sink(&server.endpoint(), bucket).format(Ndjson.gzip())) as Box<dyn Sink<u64>>,
+        |number| number,
+        |bucket| numbers(&client(&server, bucket)),
+    );
+}
+
+/// A record of a size that makes large objects of few.
+fn wide(number: u64) -> String {
+    format!("{number}:{}", "x".repeat(20_000))
+}
+
+fn number_of(line: &str) -> u64 {
+    line.trim_matches('"').split(':').next().unwrap().parse().unwrap()
+}
+
+fn wide_numbers(store: &dyn ObjectStore) -> Vec<u64> {
+    let objects = visible(store).into_iter();
+    objects
+        .flat_map(|(name, bytes)| {
+            crate::common::lines(&name, &bytes).iter().map(|line| number_of(line)).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn wide_sink(endpoint: &str) -> ObjectSink<String> {
+    objects(format!("s3://{BUCKET}/wide"))
+        .endpoint(endpoint)
+        .region("us-east-1")
+        .option("aws_access_key_id", "test")
+        .option("aws_secret_access_key", "test")
+        .roll_after(Duration::ZERO)
+        .part_bytes(5 << 20)
+}
+
+#[test]
+fn large_objects_go_in_parts_and_what_a_crash_leaves_of_them_is_aborted() {
+    let Some(server) = server() else { return };
+    let s3 = client(&server, BUCKET);
+    let left = "wide/day=1/conformance.results-i00001-w00-s000000-f0000000001-e0000000001-p000.ndjson";
+    let foreign = "wide/other.results-i00001-w00-s000000-f0000000001-e0000000001-p000.ndjson";
+    for name in [left, foreign] {
+        wait(async {
+            let upload = s3.create_multipart(&path(name)).await.unwrap();
+            s3.put_part(&path(name), &upload, 0, PutPayload::from(vec![1; 5 << 20])).await.unwrap();
+        });
+    }
+    assert_eq!(open_uploads(&server), 2);
+    let visible = || wide_numbers(&s3);
+    let mut job = Driver::new(Promise::ExactlyOnce, Box::new(wide_sink(&server.endpoint())), wide, visible);
+    job.start(1);
+    assert_eq!(open_uploads(&server), 1, "that of another job stays");
+    job.stage(0, 600);
+    job.finish();
+    job.start(1);
+    assert_eq!(open_uploads(&server), 1);
+    assert_manifested(&s3);
+    let largest = everything(&s3).into_values().map(|bytes| bytes.len()).max().unwrap();
+    assert!(largest > 10 << 20, "{largest} bytes were to go in parts");
+}
+
+/// Runs some epochs through whatever the proxy does, with a crash after each second one.
+fn through(job: &mut Driver<'_, String>, epochs: u64, records: usize) {
+    job.start(2);
+    for epoch in 0..epochs {
+        job.stage(0, records);
+        job.stage(1, 3);
+        job.prepare();
+        job.persist();
+        job.commit();
+        job.assert_all_visible();
+        if epoch % 2 == 1 {
+            job.start(1 + (epoch as usize % 3));
+        } else {
+            job.acknowledge();
+        }
+    }
+    job.replay(0);
+    job.finish();
+}
+
+#[test]
+fn faults_on_the_way_to_s3_leave_exact_results() {
+    let Some(server) = server() else { return };
+    let s3 = client(&server, BUCKET);
+    let proxy = wait(FaultProxy::start(&server.endpoint()));
+    let rates = [
+        (Fault::Error503, 0.05),
+        (Fault::Error500, 0.05),
+        (Fault::ResetBefore, 0.05),
+        (Fault::ResetAfter, 0.1),
+        (Fault::ResetMidBody, 0.03),
+        (Fault::Truncated, 0.03),
+    ];
+    proxy.inject(Plan::random(Plan::seed(), &rates).rule());
+    let mut job = Driver::new(Promise::ExactlyOnce, Box::new(wide_sink(proxy.endpoint())), wide, || wide_numbers(&s3));
+    through(&mut job, 6, 10);
+    // Objects of more than a part.
+    job.start(1);
+    job.stage(0, 600);
+    job.finish();
+    let seen = proxy.seen();
+    eprintln!("{seen}");
+    assert!(seen.faults() > 10, "{seen}");
+    assert_eq!(job.visible(), (0..job.records()).collect::<Vec<_>>());
+    assert_manifested(&s3);
+    proxy.inject(|_| Fault::Pass);
+    job.start(1);
+    job.finish();
+    assert_eq!(open_uploads(&server), 0);
+}
+
+#[test]
+fn each_fault_alone_leaves_exact_results() {
+    let Some(server) = server() else { return };
+    let s3 = client(&server, BUCKET);
+    let proxy = wait(FaultProxy::start(&server.endpoint()));
+    let mut job = Driver::new(Promise::ExactlyOnce, Box::new(wide_sink(proxy.endpoint())), wide, || wide_numbers(&s3));
+    for fault in
+        [Fault::Error503, Fault::Error500, Fault::ResetBefore, Fault::ResetAfter, Fault::ResetMidBody, Fault::Truncated]
+    {
+        // Every second call of each kind: a call that is made again gets through.
+        proxy.inject(move |request| if request.nth % 2 == 1 { fault } else { Fault::Pass });
+        job.start(1);
+        job.stage(0, 5);
+        job.finish();
+        job.start(1);
+        job.stage(0, 600);
+        job.finish();
+    }
+    let seen = proxy.seen();
+    eprintln!("{seen}");
+    for operation in ["PUT", "POST", "GET", "HEAD"] {
+        assert!(seen.faults_of(operation) > 0, "no {operation} was broken: {seen}");
+    }
+    assert_manifested(&s3);
+}
+
+#[test]
+fn a_bucket_that_is_not_there_stops_the_start() {
+    let Some(server) = server() else { return };
+    let mut job: Driver<'_, u64> =
+        Driver::new(Promise::ExactlyOnce, Box::new(sink(&server.endpoint(), "absent")), |number| number, Vec::new);
+    let error = job.try_start(1).unwrap_err();
+    assert!(error.to_string().contains("s3://absent") && error.to_string().contains("NoSuchBucket"), "{error}");
+}
+
+#[test]
+fn credentials_of_the_sdk_are_used() {
+    let Some(server) = server() else { return };
+    let credentials = aws_credential_types::Credentials::new("test", "test", None, None, "test");
+    let config = aws_config::SdkConfig::builder()
+        .behavior_version(aws_config::BehaviorVersion::latest())
+        .region(aws_config::Region::new("us-east-1"))
+        .endpoint_url(server.endpoint())
+        .credentials_provider(aws_credential_types::provider::SharedCredentialsProvider::new(credentials))
+        .build();
+    let s3 = Arc::new(client(&server, BUCKET)) as Arc<dyn ObjectStore>;
+    let sink = objects(format!("s3://{BUCKET}/sdk")).sdk_config(config).roll_after(Duration::ZERO);
+    let mut job = crate::common::job(&s3, sink);
+    job.start(1);
+    job.stage(0, 5);
+    job.finish();
+    assert_eq!(numbers(s3.as_ref()).len(), 5);
+}
+
+#[test]
+fn calls_that_take_too_long_are_made_again_and_what_they_did_is_not_done_twice() {
+    let Some(server) = server() else { return };
+    let s3 = client(&server, BUCKET);
+    let proxy = wait(FaultProxy::start(&server.endpoint()));
+    let sink = || sink(proxy.endpoint(), BUCKET).option("timeout", "300ms");
+    // The server has done the work, and its answer is slower than the client's patience; or the call comes too late.
+    for fault in [Fault::SlowBytes, Fault::Delay(Duration::from_millis(600))] {
+        proxy.inject(move |request| if request.nth % 2 == 1 { fault } else { Fault::Pass });
+        let mut job = Driver::new(Promise::ExactlyOnce, Box::new(sink()), |number| number, || numbers(&s3));
+        job.start(1);
+        for _ in 0..2 {
+            job.stage(0, 20);
+            job.prepare();
+            job.persist();
+            job.commit();
+            job.assert_all_visible();
+        }
+        proxy.inject(|_| Fault::Pass);
+        job.start(1);
+        job.finish();
+        wait(empty(&s3));
+    }
+    let seen = proxy.seen();
+    eprintln!("{seen}");
+    assert!(seen.faults_of("PUT") > 4, "{seen}");
+}
+
+async fn empty(s3: &AmazonS3) {
+    use futures::StreamExt;
+    let names = s3.list(None).map(|found| found.map(|found| found.location)).boxed();
+    let removed: Vec<_> = s3.delete_stream(names).collect().await;
+    assert!(removed.iter().all(Result::is_ok));
+}

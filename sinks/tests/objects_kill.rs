@@ -1,0 +1,387 @@
+//! A whole job, from files over the engine into objects, killed with SIGKILL at every named point (with `--features failpoints`)
+//! and at random times, on a disk and on S3; then started again until it ends. Each record is there once.
+#![cfg(all(feature = "objects", feature = "avro", feature = "parquet"))]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at what must not happen")]
+
+#[path = "objects/common/mod.rs"]
+mod common;
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::usage::{Usage, read_all, usage};
+use common::{assert_told, files_below, wait};
+use object_store::ObjectStore;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::local::LocalFileSystem;
+use object_store::signer::{Method, SignedUrlOptions, Signer};
+use rand::{RngExt, SeedableRng};
+use shardflow::{Job, json, millis};
+use shardflow_sinks::{ObjectSink, Parquet, objects};
+use shardflow_sources::Files;
+use shardflow_stand_ins::ministack::Ministack;
+use tempfile::TempDir;
+
+/// More than enough for a slow machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+const BUCKET: &str = "results";
+
+/// What a child is told of its place, workers, server, and death.
+const PLACE: &str = "OBJECTS_TEST_PLACE";
+const WORKERS: &str = "OBJECTS_TEST_WORKERS";
+const ENDPOINT: &str = "OBJECTS_TEST_ENDPOINT";
+const KILL_AT: &str = "OBJECTS_TEST_KILL_AT";
+
+/// Ends this process as nothing else does: no destructor, no handler, no buffer.
+fn kill_self() {
+    let _ = Command::new("kill").args(["-9", &std::process::id().to_string()]).status();
+    loop {
+        std::thread::park();
+    }
+}
+
+/// A point and when it strikes: `name:nth`.
+fn arm(text: &str) {
+    let (point, nth) = text.rsplit_once(':').unwrap();
+    // A point's name has colons of its own.
+    let (nth, seen) = (nth.parse::<u64>().unwrap(), AtomicU64::new(0));
+    let strike = move || {
+        if seen.fetch_add(1, Ordering::Relaxed) + 1 == nth {
+            kill_self();
+        }
+    };
+    fail::cfg_callback(point, strike).unwrap();
+}
+
+fn sink(place: &Path) -> ObjectSink<Usage, Parquet> {
+    let sink = match env::var(ENDPOINT) {
+        Ok(endpoint) => objects(format!("s3://{BUCKET}/out"))
+            .endpoint(endpoint)
+            .region("us-east-1")
+            .option("aws_access_key_id", "test")
+            .option("aws_secret_access_key", "test")
+            .part_bytes(5 << 20)
+            .roll_bytes(16 << 20),
+        Err(_) => objects(format!("file://{}/out", place.display())).part_bytes(20_000).roll_records(3000),
+    };
+    sink.partitioned_by("kind={kind}")
+        .partition_field("kind", |usage: &Usage| (usage.n % 2).into())
+        .roll_after(millis(if env::var(ENDPOINT).is_ok() { 1000 } else { 40 }))
+        .format(Parquet::of::<Usage>().compression(shardflow_sinks::ParquetCompression::None))
+}
+
+/// A job of many epochs, however fast the machine is.
+fn paced(usage: Usage) -> Usage {
+    if usage.n.is_multiple_of(250) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    usage
+}
+
+#[test]
+#[ignore = "the process that the other tests start and kill"]
+fn child() {
+    let Some(place) = env::var_os(PLACE).map(std::path::PathBuf::from) else { return };
+    if let Ok(text) = env::var(KILL_AT) {
+        arm(&text);
+    }
+    let (workers, input) = (env::var(WORKERS).unwrap().parse().unwrap(), place.join("in"));
+    let rejected = objects(format!("file://{}/rejected", place.display()));
+    let job = Job::named("archive").workers(workers).state(place.join("state")).epoch(millis(10));
+    let ran = job.run(move |flow| {
+        let (records, bad) = flow.source("usage", Files::new(&input)).decode(json::<Usage>());
+        bad.sink("rejected", rejected.clone());
+        records.map(paced).sink("archive", sink(&place));
+    });
+    ran.unwrap();
+}
+
+/// Folders of one job, with generated records.
+struct Place {
+    dir: TempDir,
+    records: u64,
+    endpoint: Option<String>,
+}
+
+impl Place {
+    /// Two files of records whose accounts have so many bytes.
+    fn new(records: u64, account: usize, endpoint: Option<String>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("in")).unwrap();
+        for file in 0..2 {
+            let mut text = String::new();
+            for n in (0..records).filter(|n| n % 2 == file) {
+                let mut usage = usage(n);
+                // Each its own, or Parquet would keep it once.
+                usage.account = format!("{n:07}").repeat(account.div_ceil(7));
+                writeln!(text, "{}", serde_json::to_string(&usage).unwrap()).unwrap();
+            }
+            fs::write(dir.path().join(format!("in/{file}.ndjson")), text).unwrap();
+        }
+        Self { dir, records, endpoint }
+    }
+
+    fn start(&self, workers: usize, kill_at: Option<&str>) -> Child {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args(["--exact", "child", "--ignored", "--nocapture", "--test-threads=1"]);
+        command.env(PLACE, self.dir.path()).env(WORKERS, workers.to_string());
+        command.envs(self.endpoint.iter().map(|endpoint| (ENDPOINT, endpoint)));
+        command.envs(kill_at.iter().map(|at| (KILL_AT, at)));
+        let log = fs::File::create(self.dir.path().join("log")).unwrap();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+    }
+
+    fn run(&self, workers: usize, kill_at: Option<&str>) -> ExitStatus {
+        let mut child = self.start(workers, kill_at);
+        self.ends(&mut child, PATIENCE).unwrap_or_else(|| {
+            child.kill().unwrap();
+            panic!("a job hangs (at {kill_at:?}): {}", self.log())
+        })
+    }
+
+    fn ends(&self, child: &mut Child, within: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return Some(status);
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    fn finishes(&self, workers: usize, after: &str) {
+        let status = self.run(workers, None);
+        assert!(status.success(), "after {after}: {status}: {}", self.log());
+    }
+
+    /// Each record once, manifests of exactly what is there, and nothing left in the spool.
+    fn assert_exact(&self, store: &dyn ObjectStore, after: &str) {
+        let mut found = read_all(store);
+        found.sort_unstable();
+        let doubled = found.windows(2).filter(|pair| pair.first() == pair.last()).count();
+        assert_eq!((found.len() as u64, doubled), (self.records, 0), "after {after}");
+        assert_told(store);
+        let spooled = files_below(&self.dir.path().join("state")).into_iter();
+        let left: Vec<_> = spooled
+            .filter(|name| [".staged", ".held", ".sealed", ".pack", ".packing"].iter().any(|end| name.ends_with(end)))
+            .collect();
+        assert!(left.is_empty(), "after {after}: {left:?}");
+        // What a broken write to a disk leaves has such a name.
+        let staged: Vec<_> =
+            files_below(&self.dir.path().join("out")).into_iter().filter(|name| name.contains('#')).collect();
+        assert!(staged.is_empty(), "after {after}: {staged:?}");
+    }
+
+    fn disk(&self) -> LocalFileSystem {
+        LocalFileSystem::new_with_prefix(self.dir.path().join("out")).unwrap()
+    }
+}
+
+#[cfg(feature = "failpoints")]
+fn is_killed(status: ExitStatus) -> bool {
+    status.signal() == Some(9)
+}
+
+/// Points at which a first start dies, each at its nth time.
+#[cfg(feature = "failpoints")]
+const FIRST: [(&str, &[u64]); 25] = [
+    ("sink-objects::after-stage", &[1, 900]),
+    ("sink-objects::before-prepare", &[1, 2]),
+    ("sink-objects::before-rename", &[1, 2]),
+    ("sink-objects::between-renames", &[1, 2]),
+    ("sink-objects::after-rename", &[1, 2]),
+    ("sink-objects::after-mark", &[1, 2]),
+    ("sink-objects::before-pack", &[1, 3]),
+    ("sink-objects::before-pack-is-named", &[1, 3]),
+    ("sink-objects::after-pack", &[1, 3]),
+    ("sink-objects::before-upload", &[1, 3]),
+    ("sink-objects::before-put", &[1, 4]),
+    ("sink-objects::before-complete", &[1, 4]),
+    ("sink-objects::after-put", &[1, 2, 5]),
+    ("sink-objects::before-manifest", &[1, 3]),
+    ("sink-objects::after-manifest", &[1, 3]),
+    ("sink-objects::after-remove", &[1, 3]),
+    ("sink-objects::recovery-settled", &[1]),
+    ("commit::before-flush", &[2]),
+    ("commit::after-flush", &[2]),
+    ("commit::before-durable", &[2]),
+    ("commit::after-durable", &[2]),
+    ("commit::after-sink", &[2]),
+    ("commit::after-visible", &[2]),
+    ("commit::after-acknowledge", &[2]),
+    ("commit::before-close", &[1]),
+];
+
+/// Points at which the start after one that died dies too.
+#[cfg(feature = "failpoints")]
+const SECOND: [&str; 13] = [
+    "sink-objects::before-recovery",
+    "sink-objects::before-rename",
+    "sink-objects::after-rename",
+    "sink-objects::after-mark",
+    "sink-objects::recovery-settled",
+    "sink-objects::before-pack",
+    "sink-objects::after-pack",
+    "sink-objects::after-put",
+    "sink-objects::before-manifest",
+    "sink-objects::after-manifest",
+    "sink-objects::after-remove",
+    "recover::before-sinks",
+    "recover::after-sink",
+];
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_kill_at_any_point_on_a_disk_leaves_each_record_once() {
+    for (point, times) in FIRST {
+        for nth in times {
+            let (place, at) = (Place::new(30_000, 3, None), format!("{point}:{nth}"));
+            let status = place.run(2, Some(&at));
+            assert!(is_killed(status), "{at} did not strike: {status}: {}", place.log());
+            place.finishes(1 + (*nth as usize % 3), &at);
+            place.assert_exact(&place.disk(), &at);
+        }
+    }
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_kill_during_recovery_leaves_each_record_once() {
+    let mut struck = std::collections::BTreeSet::new();
+    for first in [
+        "commit::after-durable:2",
+        "sink-objects::after-rename:2",
+        "sink-objects::after-pack:1",
+        "sink-objects::after-put:1",
+    ] {
+        for point in SECOND {
+            let (place, at) = (Place::new(30_000, 3, None), format!("{first}, then {point}"));
+            let status = place.run(2, Some(first));
+            assert!(is_killed(status), "{at} did not strike: {status}: {}", place.log());
+            if is_killed(place.run(3, Some(&format!("{point}:1")))) {
+                struck.insert(point);
+            }
+            place.finishes(1, &at);
+            place.assert_exact(&place.disk(), &at);
+        }
+    }
+    assert_eq!(struck, SECOND.into_iter().collect(), "each must strike");
+}
+
+#[test]
+fn kills_at_random_times_on_a_disk_leave_each_record_once() {
+    let seed =
+        env::var("SHARDFLOW_KILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random::<u64>);
+    eprintln!("kills are drawn with SHARDFLOW_KILL_SEED={seed}");
+    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+    let mut killed = 0;
+    for round in 0..3 {
+        let place = Place::new(60_000, 3, None);
+        for _ in 0..8 {
+            let mut child = place.start(random.random_range(1..4), None);
+            let after = Duration::from_millis(random.random_range(20..500));
+            if place.ends(&mut child, after).is_some() {
+                break;
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            killed += 1;
+        }
+        place.finishes(2, &format!("random kills, round {round}, seed {seed}"));
+        place.assert_exact(&place.disk(), &format!("random kills, round {round}, seed {seed}"));
+    }
+    eprintln!("{killed} processes were killed");
+    assert!(killed > 5, "{killed} processes were killed");
+}
+
+fn client(server: &Ministack) -> AmazonS3 {
+    let s3 = AmazonS3Builder::new().with_bucket_name(BUCKET).with_region("us-east-1").with_endpoint(server.endpoint());
+    s3.with_access_key_id("test").with_secret_access_key("test").with_allow_http(true).build().unwrap()
+}
+
+/// A running server with an empty bucket; `None` where it is not installed.
+fn server() -> Option<Ministack> {
+    wait(async {
+        let server = Ministack::start().await?;
+        let answer = reqwest::Client::new().put(format!("{}/{BUCKET}", server.endpoint())).send().await.unwrap();
+        assert!(answer.status().is_success(), "{answer:?}");
+        Some(server)
+    })
+}
+
+/// Uploads in parts that were begun and neither completed nor aborted.
+fn open_uploads(server: &Ministack) -> usize {
+    let s3 = client(server);
+    wait(async {
+        let (root, options) =
+            (object_store::path::Path::default(), SignedUrlOptions::new().with_query([("uploads", "")]));
+        let url = s3.signed_url_opts(Method::GET, &root, Duration::from_secs(60), &options).await.unwrap();
+        reqwest::get(url).await.unwrap().text().await.unwrap().matches("<UploadId>").count()
+    })
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_kill_at_any_point_of_an_upload_to_s3_leaves_each_record_once_and_no_upload() {
+    let mut left_open = 0;
+    for at in [
+        "sink-objects::before-put:1",
+        "sink-objects::before-part:2",
+        "sink-objects::before-part:3",
+        "sink-objects::before-complete:1",
+        "sink-objects::after-put:1",
+        "sink-objects::after-put:2",
+        "sink-objects::before-manifest:1",
+        "sink-objects::after-manifest:1",
+    ] {
+        let Some(server) = server() else { return };
+        // 24 MB, in objects of more than one part.
+        let place = Place::new(1200, 20_000, Some(server.endpoint()));
+        let status = place.run(1, Some(at));
+        assert!(is_killed(status), "{at} did not strike: {status}: {}", place.log());
+        left_open += open_uploads(&server);
+        place.finishes(2, at);
+        place.assert_exact(&client(&server), at);
+        assert_eq!(open_uploads(&server), 0, "after {at}");
+    }
+    assert!(left_open > 0, "a kill between two parts leaves an upload");
+}
+
+#[test]
+fn kills_at_random_times_on_s3_leave_each_record_once_and_no_upload() {
+    let Some(server) = server() else { return };
+    let seed =
+        env::var("SHARDFLOW_KILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random::<u64>);
+    eprintln!("kills are drawn with SHARDFLOW_KILL_SEED={seed}");
+    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+    let place = Place::new(6000, 10_000, Some(server.endpoint()));
+    let mut killed = 0;
+    for _ in 0..12 {
+        let mut child = place.start(random.random_range(1..4), None);
+        if place.ends(&mut child, Duration::from_millis(random.random_range(50..500))).is_some() {
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        killed += 1;
+    }
+    place.finishes(2, &format!("random kills, seed {seed}"));
+    place.assert_exact(&client(&server), &format!("random kills, seed {seed}"));
+    assert_eq!(open_uploads(&server), 0);
+    eprintln!("{killed} processes were killed");
+    assert!(killed > 2, "{killed} processes were killed");
+}
