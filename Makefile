@@ -27,7 +27,7 @@ PARTS_FLAGS ?=
 PYTHON ?= python3
 COMPARE_FLAGS ?=
 # Fail points let the crash tests kill a job at every named step of a commit; they are compiled in for tests only.
-TEST_FEATURES = --features shardflow-sources/cli,shardflow-sources/kcl,shardflow-sources/zookeeper,shardflow-examples/failpoints
+TEST_FEATURES = --features shardflow-sources/cli,shardflow-sources/kcl,shardflow-sources/zookeeper,shardflow-sinks/full,shardflow-examples/failpoints
 
 .PHONY: demo test bench bench-parts compare compare-test setup servers deps fmt
 
@@ -67,7 +67,7 @@ compare-test:
 setup:
 	@./.ci/setup
 
-# The servers that tests start: stand-ins for AWS, and ZooKeeper.
+# The servers that tests start (stand-ins for AWS, ZooKeeper, PostgreSQL), and other programs that read what we wrote.
 servers:
 	@./.ci/setup-servers
 

@@ -12,7 +12,7 @@ use crate::report::{self, Peers};
 use crate::results::{Entry, Group, Results, Stamp};
 use crate::suite::{self, Bench, Effort};
 use crate::throughput::Programs;
-use crate::{idle, kinesis, limits, made, paced, parts, recovery, start};
+use crate::{idle, kinesis, limits, made, paced, parts, recovery, sinks, start};
 
 /// Measures the metering job on this machine, beside what the machine allows.
 #[derive(Debug, Parser)]
@@ -61,6 +61,8 @@ enum Part {
     #[command(hide = true)]
     Drain(kinesis::Drain),
     #[command(hide = true)]
+    Write(sinks::Write),
+    #[command(hide = true)]
     Made(Box<made::run::Make>),
 }
 
@@ -103,6 +105,7 @@ pub(crate) fn main() -> ExitCode {
         Some(Part::Follow(args)) => idle::follow(&args),
         Some(Part::Keep(args)) => recovery::keep(&args),
         Some(Part::Drain(args)) => kinesis::drain(&args),
+        Some(Part::Write(args)) => sinks::write(&args),
         Some(Part::Made(args)) => made::run::run(*args),
         Some(Part::Limit(Limit { kind: Kind::Plain, threads, input, out, dedupe })) => {
             limits::plain::run(&input, &out, threads, dedupe)
@@ -186,6 +189,7 @@ fn measure_group(group: Group, bench: &Bench) -> Result<Vec<Entry>> {
         Group::Latency => paced::measure(programs, scratch, seconds(15, 5)),
         Group::Recovery => recovery::measure(programs, scratch, effort.runs.min(3), effort.quick),
         Group::Kinesis => kinesis::measure(programs, scratch, effort.runs, effort.quick),
+        Group::Sinks => sinks::measure(programs, scratch, effort.runs, effort.quick),
         Group::Parts => parts::read(&beside_the_build(&programs.bench).with_file_name("criterion")),
         Group::Idle => idle::measure(programs, scratch, Duration::from_secs(seconds(10, 3))),
         Group::Start => start::measure(programs, scratch, effort.runs),
@@ -233,6 +237,7 @@ mod tests {
             &["follow", "--input", "i", "--dir", "d"],
             &["keep", "--keys", "1", "--restarted", "--state", "s", "--dir", "d"],
             &["drain", "bare", "--endpoint", "e", "--stream", "s", "--records", "1", "--dir", "d"],
+            &["write", "put-records", "--to", "e", "--name", "s", "--records", "1", "--dir", "d"],
             &["made", "ints", "--by", "plain", "--records", "1", "--keys", "1", "--told", "t", "--workers", "2"],
         ] {
             assert!(Cli::try_parse_from([&["shardflow-bench"], arguments].concat()).unwrap().part.is_some());

@@ -30,6 +30,7 @@ mod records;
 mod recovery;
 mod report;
 mod results;
+mod sinks;
 mod start;
 mod stats;
 mod suite;

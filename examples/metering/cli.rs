@@ -50,6 +50,12 @@ pub struct RunArgs {
     /// Folder for charges/, late/ and rejected/.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Where an output goes, several times: charges in place of charges/ below --out, the bill of each account, or every
+    /// usage record as Parquet (archive=). TARGET is files:DIR, s3://BUCKET/PREFIX (or gs://, az://, file:///), dynamodb:TABLE,
+    /// postgres://USER@HOST/DATABASE#TABLE, opensearch:https://HOST:PORT/INDEX or kinesis:STREAM. Credentials, regions and
+    /// endpoints come from the environment.
+    #[arg(long, value_name = "[charges=|bill=|archive=]TARGET")]
+    pub sink: Vec<String>,
     /// Length of a window of event time, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(1..=CENTURY_MS))]
     pub window_ms: u64,
@@ -87,7 +93,13 @@ impl RunArgs {
     pub fn config(mut self) -> Result<RunConfig, Usage> {
         let state = self.job.state.clone().ok_or_else(|| Usage("--state DIR is missing".to_owned()))?;
         self.job.epoch = self.epoch_ms.map(Duration::from_millis).or(self.job.epoch);
+        // Read here and not by clap, whose errors repeat what was given: it may hold a password.
+        let mut sinks = Vec::with_capacity(self.sink.len());
+        for text in &self.sink {
+            sinks.push(text.parse().map_err(|why| Usage(format!("could not read a --sink: {why}")))?);
+        }
         let config = RunConfig {
+            sinks,
             source: self.source,
             stream: self.stream,
             out: self.out,
@@ -323,6 +335,8 @@ mod tests {
 
     #[test]
     fn missing_flags_are_all_named() {
+        let error = run_args(&["--sink", "postgres://me:secret@db/billing"]).unwrap_err();
+        assert!(error.contains("#TABLE") && !error.contains("secret"), "{error}");
         let error = refused(&["run", "--source", "file:x"]);
         assert!(error.contains("--out <DIR>"), "{error}");
         assert!(refused(&[]).contains("run, generate, demo"));
@@ -338,6 +352,14 @@ mod tests {
             (&["--source", "file:in", "--out", "s/o", "--state", "s"], "--out must not be inside --state"),
             (&["--source", "file:in", "--out", "o", "--state", "o/late"], "--state must not be inside"),
             (&["--source", "file:in", "--out", "o", "--state", "in"], "--state must not be inside"),
+            (
+                &["--source", "file:in", "--out", "o", "--state", "s", "--sink", "files:in/x"],
+                "--sink must not be inside",
+            ),
+            (
+                &["--source", "file:in", "--out", "o", "--state", "s", "--sink", "files:s"],
+                "--sink must not be inside --state",
+            ),
             (&["--source", "file:in", "--out", "o", "--state", "s", "--start", "latest"], "--start goes with"),
             (&["--source", "file:in", "--out", "o", "--state", "s", "--endpoint", "http://h"], "--endpoint goes with"),
             (&["--source", "file:in", "--out", "o", "--state", "s", "--read", "fan-out"], "--read goes with"),

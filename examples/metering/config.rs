@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use shardflow::JobArgs;
 
+use super::outputs::{SinkSpec, Target};
 use super::reference::Semantics;
 use super::stream::StreamArgs;
 
@@ -60,6 +61,8 @@ pub struct RunConfig {
     pub stream: StreamArgs,
     /// The folder of `charges/`, `late/` and `rejected/`.
     pub out: PathBuf,
+    /// Where charges, bills and raw records go beside or in place of `charges/`.
+    pub sinks: Vec<SinkSpec>,
     /// The folder of the job's state.
     pub state: PathBuf,
     /// The engine's own settings.
@@ -105,8 +108,18 @@ impl RunConfig {
         if OUTPUTS.iter().any(|output| inside(&self.state, &self.out.join(output))) {
             return Err("--state must not be inside a folder of the output".to_owned());
         }
+        let folders = self.sinks.iter().filter_map(|sink| match &sink.target {
+            Target::Files(folder) => Some(folder),
+            _ => None,
+        });
+        for folder in folders.clone() {
+            if inside(folder, &self.state) {
+                return Err("the folder of --sink must not be inside --state: that folder is the job's own".to_owned());
+            }
+        }
         let SourceSpec::File(source) = &self.source else { return Ok(()) };
-        for (flag, folder) in [("--out", &self.out), ("--state", &self.state)] {
+        let ours = [("--out", &self.out), ("--state", &self.state)];
+        for (flag, folder) in ours.into_iter().chain(folders.map(|folder| ("--sink", folder))) {
             if inside(folder, source) {
                 return Err(format!("{flag} must not be inside the source's folder: the job would read it"));
             }

@@ -6,17 +6,20 @@
 //!
 //! # Rooms
 //! * [`types`], [`decode`]: what flows.
-//! * [`cli`], [`config`], [`stream`], [`run`]: the program.
+//! * [`cli`], [`config`], [`stream`], [`run`]: the program. [`outputs`], [`connect`], [`archive`]: its other sinks.
 //! * [`workload`], [`generate`]: records made from a seed, with duplicates, disorder, late and broken ones.
 //! * [`mod@reference`]: the same results computed again from the input files, without the engine, and compared.
 //! * [`report`], [`demo`]: the job as a child process on an embedded Kinesis, killed and audited.
 
+pub mod archive;
 pub mod cli;
 pub mod config;
+pub mod connect;
 pub mod decode;
 pub mod demo;
 pub mod generate;
 pub mod output;
+pub mod outputs;
 pub mod reference;
 pub mod report;
 pub mod run;

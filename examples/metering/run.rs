@@ -9,13 +9,16 @@ use std::sync::Arc;
 
 use shardflow::flow::Raw;
 use shardflow::runtime::Shutdown;
-use shardflow::{EventTime, Flow, Job, Lag, Summary, init_logging, millis, tumbling};
+use shardflow::{Decoder, EventTime, Flow, Job, Lag, Stream, Summary, init_logging, millis, tumbling};
 use shardflow_sinks::files;
 use shardflow_sources::Files;
 
+use super::archive::{self, Archived};
 use super::cli::Usage;
 use super::config::{RunConfig, SourceSpec};
+use super::connect::charges_and_bills;
 use super::decode::UsageDecoder;
+use super::outputs::SinkSpec;
 use super::reference::Semantics;
 use super::report::Reporter;
 use super::types::{AsItCame, Charge, Received, Total};
@@ -66,27 +69,55 @@ fn pipeline(flow: &Flow<'_>, config: &RunConfig, measured: Option<&Reporter>) {
         SourceSpec::Kinesis(stream) => flow.source("usage", config.stream.source(stream)),
     };
     let decoder = measured.map_or_else(UsageDecoder::new, |reporter| UsageDecoder::new().measuring(reporter.puts()));
-    charges(raw, decoder, &config.semantics(), &config.out);
+    compute(raw, decoder, &config.semantics(), &config.out, &config.sinks);
 }
 
 /// What is computed, whatever the source: one charge for each account, meter and window, into folders below `out`.
 pub fn charges(raw: Raw<'_>, decoder: UsageDecoder, semantics: &Semantics, out: &Path) {
-    let Semantics { window, lag, grace, dedupe } = *semantics;
-    let (usage, rejected) = raw.decode(decoder);
-    rejected.sink("rejected", files(out).prefix("rejected"));
+    compute(raw, decoder, semantics, out, &[]);
+}
 
-    let keyed = usage
-        .event_time(|received| EventTime::from_millis(received.usage.at), Lag::of(millis(lag)))
-        .key_by(|received: &Received| received.usage.key());
+/// The same, with other sinks beside or in place of the folder of charges.
+fn compute(raw: Raw<'_>, decoder: UsageDecoder, semantics: &Semantics, out: &Path, sinks: &[SinkSpec]) {
+    let Semantics { window, lag, grace, dedupe } = *semantics;
+    let usage = timed(raw, decoder, lag, out, sinks);
+    let keyed = usage.key_by(|received: &Received| received.usage.key());
     let once = if dedupe == 0 {
         keyed
     } else {
         keyed.dedupe("seen-ids", |received| received.usage.id.clone(), millis(dedupe))
     };
     let late = files(out).prefix("late");
-    once.window(tumbling(millis(window)).grace(millis(grace)))
+    let charges = once
+        .window(tumbling(millis(window)).grace(millis(grace)))
         .late_with(move |records| records.map(AsItCame).sink("late", late))
         .fold("minute-totals", Total::default, |total, received| total.add(&received.usage))
-        .map(|result| Charge::new(result.key, result.window, result.value))
-        .sink("charges", files(out).prefix("charges"));
+        .map(|result| Charge::new(result.key, result.window, result.value));
+    charges_and_bills(charges, sinks, out);
+}
+
+/// Usage with its event time; what is no usage goes to the folder `rejected`, and all that is to the archives, with its place in
+/// the source.
+fn timed<'scope>(
+    raw: Raw<'scope>,
+    decoder: UsageDecoder,
+    lag: u64,
+    out: &Path,
+    sinks: &[SinkSpec],
+) -> Stream<'scope, Received> {
+    let at = |received: &Received| EventTime::from_millis(received.usage.at);
+    let rejects = files(out).prefix("rejected");
+    let archives = archive::sinks(sinks, "usage");
+    if archives.is_empty() {
+        let (usage, rejected) = raw.decode(decoder);
+        rejected.sink("rejected", rejects);
+        return usage.event_time(at, Lag::of(millis(lag)));
+    }
+    let (usage, rejected) = raw.decode(decoder.sourced());
+    rejected.sink("rejected", rejects);
+    let usage = usage.event_time(move |sourced| at(&sourced.value), Lag::of(millis(lag)));
+    for (step, sink) in archives {
+        usage.clone().map(Archived::from).sink(&step, sink);
+    }
+    usage.map(|sourced| sourced.value)
 }

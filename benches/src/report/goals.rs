@@ -1,7 +1,7 @@
 //! What the figures are to be, and whether they are.
 
 use super::peers::Peers;
-use crate::limits::names::{BARE_SDK, TIMELY_2};
+use crate::limits::names::{BARE_COPY, BARE_PUT, BARE_SDK, FILE_WRITER, TIMELY_2};
 use crate::results::{Results, Unit};
 use crate::stats::ratio;
 
@@ -136,6 +136,21 @@ pub(crate) const GOALS: &[Goal] = &[
     Goal::at_most("SIGKILL to the first new result, 1 GB of state", 1.0, Unit::Seconds, Of::Figure("recovery-1gb")),
     Goal::at_most("peak memory of metering, 10 M records", 150e6, Unit::Bytes, Of::Peak("metering-10m")),
     Goal::at_least("Kinesis source in parts of a bare SDK loop", 0.9, Unit::Ratio, Of::Limit("kinesis", BARE_SDK)),
+    Goal::at_least(
+        "Kinesis producer in parts of a bare PutRecords loop",
+        0.9,
+        Unit::Ratio,
+        Of::Limit("producer", BARE_PUT),
+    ),
+    Goal::at_least("… packing records of 200 bytes", 5.0, Unit::Ratio, Of::Limit("producer-packing", BARE_PUT)),
+    Goal::at_least(
+        "objects on a disk, NDJSON, in parts of the encoder",
+        0.8,
+        Unit::Ratio,
+        Of::Limit("store-ndjson", FILE_WRITER),
+    ),
+    Goal::at_least("… Parquet", 0.8, Unit::Ratio, Of::Limit("store-parquet", FILE_WRITER)),
+    Goal::at_least("PostgreSQL in parts of a bare COPY", 0.8, Unit::Ratio, Of::Limit("postgres", BARE_COPY)),
     // The row that the processor bounds: decoding. Records made in memory cost less than handing them over, and there raw
     // timely is slower on two workers than on one as well.
     Goal::at_least("two workers over one, metering", 1.7, Unit::Ratio, Of::Row("metering-10m", "metering-10m-1")),

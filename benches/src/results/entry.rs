@@ -37,6 +37,8 @@ pub(crate) enum Group {
     Recovery,
     /// The Kinesis source.
     Kinesis,
+    /// Sinks.
+    Sinks,
     /// Micro-benchmarks of parts.
     Parts,
     /// Cost of doing nothing.
@@ -62,6 +64,7 @@ impl Group {
             Self::Latency => "Latency at a steady rate",
             Self::Recovery => "Recovery",
             Self::Kinesis => "Kinesis",
+            Self::Sinks => "Sinks",
             Self::Parts => "Parts",
             Self::Idle => "Doing nothing",
             Self::Start => "Start",

@@ -11,5 +11,6 @@ mod producer;
 mod random;
 mod refusals;
 mod refused_streams;
+mod sinks;
 mod stops;
 mod whole;

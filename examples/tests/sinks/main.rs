@@ -1,0 +1,6 @@
+//! The small programs, one for each sink, as processes that are killed in the midst of their work.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod programs;
+mod search;
+mod webhook;

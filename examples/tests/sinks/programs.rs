@@ -1,0 +1,251 @@
+//! The small programs, killed at named points of their commits and started again: in the end what they wrote is exact.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::ShardIteratorType;
+use serde_json::Value;
+use shardflow_stand_ins::ministack::Ministack;
+use shardflow_stand_ins::postgres::Database;
+use shardflow_stand_ins::sdk::sdk_config;
+use shardflow_stand_ins::servers::installed;
+use shardflow_stand_ins::stand::{Stand, put};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// Where the starts before the last die.
+const POINTS: [&str; 3] =
+    ["commit::before-durable=kill(1)", "commit::after-durable=kill(1)", "commit::after-flush=kill(1)"];
+
+/// A program with its folders.
+struct Program {
+    folder: TempDir,
+    program: &'static str,
+    args: Vec<String>,
+}
+
+impl Program {
+    fn new(program: &'static str) -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), program, args: Vec::new() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A file of lines in the input.
+    fn lines(self, lines: impl Iterator<Item = String>) -> Self {
+        std::fs::create_dir(self.path("in")).unwrap();
+        std::fs::write(self.path("in/lines.ndjson"), lines.map(|line| line + "\n").collect::<String>()).unwrap();
+        let input = self.path("in").display().to_string();
+        self.args(["--input", &input])
+    }
+
+    fn args<const N: usize>(mut self, args: [&str; N]) -> Self {
+        self.args.extend(args.map(str::to_owned));
+        self
+    }
+
+    fn start(&self, points: &str) -> Output {
+        let mut command = Command::new(self.program);
+        command.args(&self.args).arg("--state").arg(self.path("state"));
+        // Small and many: there are several commits to die in.
+        command.args(["--epoch", "10ms", "--in-flight-bytes", "1MiB", "--workers", "2"]);
+        let keys = [("AWS_REGION", "us-east-1"), ("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")];
+        command.envs(keys).env("FAILPOINTS", points).env("SHARDFLOW_LOG", "warn").current_dir(self.folder.path());
+        command.stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Dies at each point, one start after the other; then comes to its end. Gives what the last start printed.
+    fn run(&self) -> String {
+        for point in POINTS {
+            let died = self.start(point);
+            assert_eq!(died.status.signal(), Some(9), "{point}: {}", String::from_utf8_lossy(&died.stderr));
+        }
+        let ended = self.start("");
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        String::from_utf8(ended.stdout).unwrap()
+    }
+}
+
+/// Uses of a hundred accounts, and what each comes to: sum and number.
+fn usage(field: &'static str) -> (impl Iterator<Item = String>, BTreeMap<String, (u64, u64)>) {
+    let use_of = |n: u64| (format!("account-{}", n * n % 97), n % 50);
+    let mut sums = BTreeMap::new();
+    for (account, units) in (0..30_000).map(use_of) {
+        let (sum, count) = sums.entry(account).or_insert((0, 0));
+        (*sum, *count) = (*sum + units, *count + 1);
+    }
+    let line = move |(account, units)| format!(r#"{{"account":"{account}","{field}":{units}}}"#);
+    ((0..30_000).map(use_of).map(line), sums)
+}
+
+#[test]
+fn bills_in_a_table_of_dynamodb_are_exact() {
+    let runtime = Runtime::new().unwrap();
+    let Some(server) = runtime.block_on(Ministack::start()) else { return };
+    let tables = aws_sdk_dynamodb::Client::new(&sdk_config(&server.endpoint(), None));
+    let key = KeySchemaElement::builder().attribute_name("account").key_type(KeyType::Hash).build().unwrap();
+    let definition = AttributeDefinition::builder().attribute_name("account").attribute_type(ScalarAttributeType::S);
+    let call = tables.create_table().table_name("bills").billing_mode(BillingMode::PayPerRequest).key_schema(key);
+    runtime.block_on(call.attribute_definitions(definition.build().unwrap()).send()).unwrap();
+    let (lines, sums) = usage("cents");
+    let program = Program::new(env!("CARGO_BIN_EXE_bills")).lines(lines.take(6_000));
+    let program = program.args(["--table", "bills", "--endpoint", &server.endpoint()]);
+    program.run();
+    let pages = tables.scan().table_name("bills").consistent_read(true).into_paginator().items().send();
+    let items = runtime.block_on(pages.collect::<Result<Vec<_>, _>>()).unwrap();
+    let number = |text: &str| text.parse::<u64>().unwrap();
+    let found: BTreeMap<String, (u64, u64)> = items
+        .into_iter()
+        .map(|item| {
+            let (cents, records) = (item["cents"].as_n().unwrap(), item["records"].as_n().unwrap());
+            (item["account"].as_s().unwrap().clone(), (number(cents), number(records)))
+        })
+        .collect();
+    let records: u64 = found.values().map(|(_, records)| records).sum();
+    assert_eq!((found.len(), records), (sums.len(), 6_000));
+    let mut expected = BTreeMap::new();
+    for line in usage("cents").0.take(6_000) {
+        let line: Value = serde_json::from_str(&line).unwrap();
+        let (sum, count) = expected.entry(line["account"].as_str().unwrap().to_owned()).or_insert((0, 0));
+        (*sum, *count) = (*sum + line["cents"].as_u64().unwrap(), *count + 1);
+    }
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn bills_in_a_table_of_postgres_are_exact() {
+    let Some(database) = Database::fresh() else { return };
+    database.run(
+        "CREATE TABLE bills (account text PRIMARY KEY, cents bigint NOT NULL, charges bigint NOT NULL);
+         CREATE TABLE bad_lines (line text, error text)",
+    );
+    let (lines, sums) = usage("cents");
+    let bad = std::iter::once("no charge".to_owned());
+    let program = Program::new(env!("CARGO_BIN_EXE_postgres")).lines(lines.chain(bad));
+    program.args(["--database", &database.address()]).run();
+    let rows = database.psql("SELECT account, cents, charges FROM bills");
+    let row = |line: &str| {
+        let parts: Vec<&str> = line.split('|').collect();
+        (parts[0].to_owned(), (parts[1].parse::<u64>().unwrap(), parts[2].parse::<u64>().unwrap()))
+    };
+    assert_eq!(rows.lines().map(row).collect::<BTreeMap<_, _>>(), sums);
+    assert_eq!(database.texts("SELECT line FROM bad_lines"), [Some("no charge".to_owned())]);
+}
+
+#[test]
+fn an_archive_holds_every_record_once() {
+    let line =
+        |n: u64| format!(r#"{{"account":"a{}","at":{},"units":{}}}"#, n % 9, 1_767_225_600_000 + n * 7_000, n % 50);
+    let program = Program::new(env!("CARGO_BIN_EXE_archive")).lines((0..30_000).map(line));
+    let to = format!("file://{}", program.path("archive").display());
+    let program = program.args(["--to", &to, "--collect", "0"]);
+    program.run();
+    let Some(python) = installed("Python with its packages", "readers/bin/python") else { return };
+    let read = "import duckdb, sys; print(duckdb.sql(f\"SELECT count(*), sum(units), count(DISTINCT at), \
+                count(DISTINCT dt) FROM read_parquet('{sys.argv[1]}/dt=*/*.parquet', hive_partitioning = true)\").fetchone())";
+    let run = Command::new(python).args(["-B", "-c", read]).arg(program.path("archive")).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let units: u64 = (0..30_000).map(|n| n % 50).sum();
+    assert_eq!(String::from_utf8_lossy(&run.stdout).trim(), format!("(30000, {units}, 30000, 3)"));
+}
+
+#[test]
+fn totals_are_shown_and_watched() {
+    let line = |n: u64| format!(r#"{{"account":"a{}","at":{},"units":1}}"#, n % 9, 1_767_225_600_000 + n * 100);
+    let program = Program::new(env!("CARGO_BIN_EXE_watch")).lines((0..9_000).map(line));
+    let ended = program.start("");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let rows: Vec<Value> =
+        String::from_utf8(ended.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.iter().map(|row| row["units"].as_u64().unwrap()).sum::<u64>(), 9_000);
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("leads with 67"));
+}
+
+/// The data of all stream records.
+async fn read(client: &aws_sdk_kinesis::Client, stream: &str) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    for shard in client.list_shards().stream_name(stream).send().await.unwrap().shards() {
+        let call = client.get_shard_iterator().stream_name(stream).shard_id(shard.shard_id());
+        let answer = call.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await.unwrap();
+        let mut iterator = answer.shard_iterator;
+        while let Some(next) = iterator.take() {
+            let answer = client.get_records().shard_iterator(next).send().await.unwrap();
+            all.extend(answer.records().iter().map(|record| record.data.as_ref().to_vec()));
+            iterator = answer.next_shard_iterator.filter(|_| !answer.records.is_empty());
+        }
+    }
+    all
+}
+
+#[test]
+fn lines_are_put_and_what_is_not_is_told() {
+    let runtime = Runtime::new().unwrap();
+    let stand = runtime.block_on(Stand::embedded(2));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_produce"));
+    command.args(["--stream", "usage", "--aggregate", "--endpoint", stand.endpoint()]);
+    let keys = [("AWS_REGION", "us-east-1"), ("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")];
+    let piped = command.envs(keys).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = piped.unwrap();
+    let mut input = child.stdin.take().unwrap();
+    for n in 0..1_000 {
+        writeln!(input, "key-{} {n}", n % 7).unwrap();
+    }
+    writeln!(input, "without-a-blank").unwrap();
+    drop(input);
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("line 1001: ") && said.contains("1000 lines put, 1 not put"), "{said}");
+    let stream = runtime.block_on(read(stand.client(), "usage"));
+    let opened = stream.iter().filter_map(|data| shardflow_sources::kpl::open(data).ok());
+    let packed: usize = opened.map(|aggregate| aggregate.records.len()).sum();
+    let alone = stream.iter().filter(|data| shardflow_sources::kpl::open(data).is_err()).count();
+    assert_eq!(packed + alone, 1_000);
+}
+
+/// It follows its stream, so it is stopped: by SIGTERM, once all has arrived.
+#[test]
+fn a_stream_is_copied_at_least_once() {
+    let runtime = Runtime::new().unwrap();
+    let stand = runtime.block_on(Stand::embedded(1));
+    let client = stand.client().clone();
+    runtime.block_on(async {
+        client.create_stream().stream_name("copy").shard_count(2).send().await.unwrap();
+        for n in 0..40_u32 {
+            let account = if n % 4 == 0 { "globex" } else { "acme" };
+            let data = format!(r#"{{"account":"{account}","units":{n}}}"#);
+            client.put_record().stream_name("usage").partition_key("k").data(Blob::new(data)).send().await.unwrap();
+        }
+        // What is no usage goes to the rejected output.
+        put(&client, 0..3).await;
+    });
+    let program = Program::new(env!("CARGO_BIN_EXE_forward")).args(["--from", "usage", "--to", "copy"]);
+    let program = program.args(["--account", "acme", "--endpoint", stand.endpoint()]);
+    let died = program.start("commit::before-durable=kill(1)");
+    assert_eq!(died.status.signal(), Some(9), "{}", String::from_utf8_lossy(&died.stderr));
+    let died = program.start("commit::after-visible=kill(1)");
+    assert_eq!(died.status.signal(), Some(9), "{}", String::from_utf8_lossy(&died.stderr));
+    let copied: Vec<Value> = runtime
+        .block_on(read(&client, "copy"))
+        .iter()
+        .flat_map(|data| match shardflow_sources::kpl::open(data) {
+            Ok(aggregate) => aggregate.records.into_iter().map(|record| record.data).collect(),
+            Err(_) => vec![data.clone()],
+        })
+        .map(|data| serde_json::from_slice(&data).unwrap())
+        .collect();
+    let places: BTreeMap<&str, u64> =
+        copied.iter().map(|row| (row["from"].as_str().unwrap(), row["usage"]["units"].as_u64().unwrap())).collect();
+    let units: Vec<u64> = (0..40).filter(|n| n % 4 != 0).collect();
+    assert!(copied.len() > places.len(), "the kill had no effect");
+    let mut found: Vec<u64> = places.into_values().collect();
+    found.sort_unstable();
+    assert_eq!(found, units);
+}
