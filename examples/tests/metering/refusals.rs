@@ -363,7 +363,7 @@ fn a_second_process_on_one_folder_is_refused_and_the_first_goes_on() {
     wait_until_stopped(&first);
     refuse(&place, run(&place, &[]), 1, &["state folder \"state\"", "another process uses it"]);
     let other_state = Launch::new(&["run", "--source", "file:in", "--out", "out", "--state", "other"]);
-    refuse(&place, other_state, 2, &["output folder \"out/", "in use"]);
+    refuse(&place, other_state, 2, &["folder \"out/", "in use"]);
     first.signal(Signal::CONT);
     let ended = first.end(PATIENCE);
     assert!(ended.status.success(), "{ended:?}");

@@ -42,9 +42,9 @@ for page in s3.get_paginator('list_objects_v2').paginate(Bucket='usage'):
 /// The archived records as they came, a line each; checks the time and the folder of each.
 const READ_ARCHIVE: &str = r#"
 import duckdb, sys
-rows = duckdb.sql(f"""SELECT raw, epoch_ms(at) = json_extract(raw, '$.at')::BIGINT,
-    strftime(at AT TIME ZONE 'UTC', '%Y-%m-%d') = dt::VARCHAR
-    FROM read_parquet('{sys.argv[1]}/raw/dt=*/*/*.parquet', hive_partitioning = true)""").fetchall()
+rows = duckdb.sql(f"""SELECT raw, epoch_ms(t.at) = json_extract(raw, '$.at')::BIGINT,
+    strftime(t.at AT TIME ZONE 'UTC', '%Y-%m-%d') = dt::VARCHAR
+    FROM read_parquet('{sys.argv[1]}/raw/dt=*/*/*.parquet', hive_partitioning = true) AS t""").fetchall()
 assert all(at and dt for _, at, dt in rows)
 print('\n'.join(raw for raw, _, _ in rows))
 "#;
@@ -100,7 +100,7 @@ impl Services {
              CREATE TABLE bills (account text PRIMARY KEY, charges bigint NOT NULL, qty numeric NOT NULL, \
                 billed_until bigint NOT NULL)",
         );
-        let place = Place::with_input(60_000, 21);
+        let place = Place::with_input(20_000, 21);
         let services = Self { runtime, dynamodb, tables, search, kinesis, stream, database, place };
         services.python("python", MAKE_BUCKET, &[])?;
         Some(services)

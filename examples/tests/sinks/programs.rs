@@ -1,14 +1,16 @@
 //! The small programs, killed at named points of their commits and started again: in the end what they wrote is exact.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::ShardIteratorType;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use shardflow_stand_ins::ministack::Ministack;
 use shardflow_stand_ins::postgres::Database;
@@ -52,13 +54,18 @@ impl Program {
     }
 
     fn start(&self, points: &str) -> Output {
+        self.command(points).output().unwrap()
+    }
+
+    fn command(&self, points: &str) -> Command {
         let mut command = Command::new(self.program);
         command.args(&self.args).arg("--state").arg(self.path("state"));
         // Small and many: there are several commits to die in.
         command.args(["--epoch", "10ms", "--in-flight-bytes", "1MiB", "--workers", "2"]);
         let keys = [("AWS_REGION", "us-east-1"), ("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")];
         command.envs(keys).env("FAILPOINTS", points).env("SHARDFLOW_LOG", "warn").current_dir(self.folder.path());
-        command.stdin(Stdio::null()).output().unwrap()
+        command.stdin(Stdio::null());
+        command
     }
 
     /// Dies at each point, one start after the other; then comes to its end. Gives what the last start printed.
@@ -148,12 +155,12 @@ fn an_archive_holds_every_record_once() {
     let program = program.args(["--to", &to, "--collect", "0"]);
     program.run();
     let Some(python) = installed("Python with its packages", "readers/bin/python") else { return };
-    let read = "import duckdb, sys; print(duckdb.sql(f\"SELECT count(*), sum(units), count(DISTINCT at), \
-                count(DISTINCT dt) FROM read_parquet('{sys.argv[1]}/dt=*/*.parquet', hive_partitioning = true)\").fetchone())";
+    let read = "import duckdb, sys; print(duckdb.sql(f\"SELECT count(*), sum(units), count(DISTINCT t.at), \
+                count(DISTINCT dt) FROM read_parquet('{sys.argv[1]}/dt=*/*.parquet', hive_partitioning = true) AS t\").fetchall())";
     let run = Command::new(python).args(["-B", "-c", read]).arg(program.path("archive")).output().unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let units: u64 = (0..30_000).map(|n| n % 50).sum();
-    assert_eq!(String::from_utf8_lossy(&run.stdout).trim(), format!("(30000, {units}, 30000, 3)"));
+    assert_eq!(String::from_utf8_lossy(&run.stdout).trim(), format!("[(30000, {units}, 30000, 3)]"));
 }
 
 #[test]
@@ -218,7 +225,7 @@ fn a_stream_is_copied_at_least_once() {
     let client = stand.client().clone();
     runtime.block_on(async {
         client.create_stream().stream_name("copy").shard_count(2).send().await.unwrap();
-        for n in 0..40_u32 {
+        for n in 0..41_u32 {
             let account = if n % 4 == 0 { "globex" } else { "acme" };
             let data = format!(r#"{{"account":"{account}","units":{n}}}"#);
             client.put_record().stream_name("usage").partition_key("k").data(Blob::new(data)).send().await.unwrap();
@@ -228,24 +235,39 @@ fn a_stream_is_copied_at_least_once() {
     });
     let program = Program::new(env!("CARGO_BIN_EXE_forward")).args(["--from", "usage", "--to", "copy"]);
     let program = program.args(["--account", "acme", "--endpoint", stand.endpoint()]);
-    let died = program.start("commit::before-durable=kill(1)");
-    assert_eq!(died.status.signal(), Some(9), "{}", String::from_utf8_lossy(&died.stderr));
-    let died = program.start("commit::after-visible=kill(1)");
-    assert_eq!(died.status.signal(), Some(9), "{}", String::from_utf8_lossy(&died.stderr));
-    let copied: Vec<Value> = runtime
-        .block_on(read(&client, "copy"))
+    for point in ["commit::before-durable=kill(1)", "commit::before-durable=kill(2)", "commit::after-visible=kill(1)"] {
+        let died = program.start(point);
+        assert_eq!(died.status.signal(), Some(9), "{}", String::from_utf8_lossy(&died.stderr));
+    }
+    let mut follows = program.command("").stderr(Stdio::null()).spawn().unwrap();
+    // It is at work once it has copied what came after its start.
+    let last = client.put_record().stream_name("usage").partition_key("k");
+    runtime.block_on(last.data(Blob::new(r#"{"account":"acme","units":41}"#)).send()).unwrap();
+    let units: Vec<u64> = (0..42).filter(|n| n % 4 != 0).collect();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while copied(&runtime, &client).len() < units.len() {
+        assert!(Instant::now() < deadline, "not all was copied");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    kill_process(Pid::from_child(&follows), Signal::TERM).unwrap();
+    assert!(follows.wait().unwrap().success());
+    let found: Vec<u64> = copied(&runtime, &client).into_values().collect();
+    assert_eq!(found.iter().copied().collect::<BTreeSet<u64>>(), units.iter().copied().collect());
+    assert_eq!(found.len(), units.len(), "a record has one place");
+}
+
+/// What was copied, by its place in the first stream.
+fn copied(runtime: &Runtime, client: &aws_sdk_kinesis::Client) -> BTreeMap<String, u64> {
+    runtime
+        .block_on(read(client, "copy"))
         .iter()
         .flat_map(|data| match shardflow_sources::kpl::open(data) {
             Ok(aggregate) => aggregate.records.into_iter().map(|record| record.data).collect(),
             Err(_) => vec![data.clone()],
         })
-        .map(|data| serde_json::from_slice(&data).unwrap())
-        .collect();
-    let places: BTreeMap<&str, u64> =
-        copied.iter().map(|row| (row["from"].as_str().unwrap(), row["usage"]["units"].as_u64().unwrap())).collect();
-    let units: Vec<u64> = (0..40).filter(|n| n % 4 != 0).collect();
-    assert!(copied.len() > places.len(), "the kill had no effect");
-    let mut found: Vec<u64> = places.into_values().collect();
-    found.sort_unstable();
-    assert_eq!(found, units);
+        .map(|data| {
+            let row: Value = serde_json::from_slice(&data).unwrap();
+            (row["from"].as_str().unwrap().to_owned(), row["usage"]["units"].as_u64().unwrap())
+        })
+        .collect()
 }
