@@ -61,11 +61,11 @@ for row in rows:
 
 /// Where the starts before the last die, one after the other.
 const POINTS: [&str; 5] = [
-    "commit::before-flush=kill(3)",
-    "commit::after-flush=kill(4)",
-    "commit::before-durable=kill(2)",
-    "commit::after-durable=kill(3)",
-    "commit::after-sink=kill(7)",
+    "commit::before-flush=kill(2)",
+    "commit::after-flush=kill(1)",
+    "commit::before-durable=kill(1)",
+    "commit::after-durable=kill(1)",
+    "commit::after-sink=kill(5)",
 ];
 
 /// The services, and the job's folders.
@@ -100,7 +100,7 @@ impl Services {
              CREATE TABLE bills (account text PRIMARY KEY, charges bigint NOT NULL, qty numeric NOT NULL, \
                 billed_until bigint NOT NULL)",
         );
-        let place = Place::with_input(20_000, 21);
+        let place = Place::with_input(40_000, 21);
         let services = Self { runtime, dynamodb, tables, search, kinesis, stream, database, place };
         services.python("python", MAKE_BUCKET, &[])?;
         Some(services)
