@@ -1,5 +1,5 @@
 //! The small programs, one for each sink, as processes that are killed in the midst of their work.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod programs;
 mod search;
