@@ -103,6 +103,22 @@ pub async fn put(client: &Client, numbers: Range<u32>) {
     }
 }
 
+/// The data of all stream records, shard by shard in their order.
+pub async fn read_stream(client: &Client, stream: &str) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    for shard in client.list_shards().stream_name(stream).send().await.unwrap().shards() {
+        let call = client.get_shard_iterator().stream_name(stream).shard_id(shard.shard_id());
+        let answer = call.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await.unwrap();
+        let mut iterator = answer.shard_iterator;
+        while let Some(next) = iterator.take() {
+            let answer = client.get_records().shard_iterator(next).send().await.unwrap();
+            all.extend(answer.records().iter().map(|record| record.data.as_ref().to_vec()));
+            iterator = answer.next_shard_iterator.filter(|_| !answer.records.is_empty());
+        }
+    }
+    all
+}
+
 /// All records of the first shard.
 pub async fn read_all(client: &Client) -> Vec<String> {
     let call = client.get_shard_iterator().stream_name("usage").shard_id("shardId-000000000000");

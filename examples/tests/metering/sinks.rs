@@ -9,7 +9,6 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
-use aws_sdk_kinesis::types::ShardIteratorType;
 use serde_json::{Value, json};
 use shardflow::Decoder;
 use shardflow_examples::metering::decode::UsageDecoder;
@@ -21,6 +20,7 @@ use shardflow_stand_ins::postgres::Database;
 use shardflow_stand_ins::sdk::sdk_config;
 use shardflow_stand_ins::search::{Nature, SearchStub};
 use shardflow_stand_ins::servers::installed;
+use shardflow_stand_ins::stand::read_stream;
 use tokio::runtime::Runtime;
 
 use crate::process::{Launch, Place, SEMANTICS};
@@ -146,28 +146,6 @@ impl Services {
         self.runtime.block_on(pages.collect::<Result<Vec<_>, _>>()).unwrap()
     }
 
-    /// What is in the stream.
-    async fn rows(&self) -> Vec<Value> {
-        let (client, mut rows) = (self.stream.client(), Vec::new());
-        let shards = client.list_shards().stream_name("charges").send().await.unwrap();
-        for shard in shards.shards() {
-            let call = client.get_shard_iterator().stream_name("charges").shard_id(shard.shard_id());
-            let answer = call.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await.unwrap();
-            let mut iterator = answer.shard_iterator;
-            while let Some(next) = iterator.take() {
-                let answer = client.get_records().shard_iterator(next).send().await.unwrap();
-                rows.extend(
-                    answer
-                        .records()
-                        .iter()
-                        .map(|record| serde_json::from_slice::<Value>(record.data.as_ref()).unwrap()),
-                );
-                iterator = answer.next_shard_iterator.filter(|_| !answer.records.is_empty());
-            }
-        }
-        rows
-    }
-
     fn documents(&self, index: &str) -> Vec<Value> {
         self.search.cluster().documents(index).into_values().map(|(_, document)| document).collect()
     }
@@ -273,7 +251,8 @@ fn every_service_ends_with_what_the_reference_says_though_the_job_is_killed() {
     }
 
     // A stream takes nothing back: what is there twice has the same id.
-    let rows = services.runtime.block_on(services.rows());
+    let rows = services.runtime.block_on(read_stream(services.stream.client(), "charges"));
+    let rows: Vec<Value> = rows.iter().map(|row| serde_json::from_slice(row).unwrap()).collect();
     let by_id: BTreeMap<String, &Value> =
         rows.iter().map(|row| (row["id"].as_str().unwrap().to_owned(), row)).collect();
     for row in &rows {
