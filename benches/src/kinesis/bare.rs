@@ -79,7 +79,8 @@ async fn read(client: &Client, stream: &str, shard: &str, count: &Count, records
     Ok(())
 }
 
-fn client(endpoint: &str) -> Client {
+/// A client that retries nothing by itself.
+pub(crate) fn client(endpoint: &str) -> Client {
     let config = aws_sdk_kinesis::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(REGION))

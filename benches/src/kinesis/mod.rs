@@ -30,6 +30,8 @@ use crate::limits::names::BARE_SDK;
 use crate::results::{Entry, Group, Measured, Speed};
 use crate::throughput::Programs;
 
+pub(crate) use bare::client;
+
 /// Bytes of a record.
 const RECORD_BYTES: usize = 200;
 /// From call to call, of each shard, at least.

@@ -8,18 +8,17 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::config::retry::RetryConfig;
-use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType};
 use shardflow_aws::kpl;
-use shardflow_examples::metering::demo::embedded::{Embedded, REGION, Stream};
+use shardflow_examples::metering::demo::embedded::{Embedded, Stream};
 use shardflow_sinks::producer::{Aggregation, Producer, ProducerSettings, Receipt, Record};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use super::{Kind, Wrote, once};
 use crate::child::Usage;
+use crate::kinesis::client;
 use crate::limits::names::BARE_PUT;
 use crate::results::{Entry, Group, Measured, Speed};
 use crate::throughput::Programs;
@@ -106,17 +105,6 @@ pub(super) fn produce(endpoint: &str, stream: &str, records: u64, packs: bool) -
         let put = waiting.await.context("a task died")??;
         Ok(Wrote { records: put, seconds: started.elapsed().as_secs_f64() })
     })
-}
-
-fn client(endpoint: &str) -> Client {
-    let config = aws_sdk_kinesis::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(REGION))
-        .credentials_provider(Credentials::new("bench", "bench", None, None, "bench"))
-        .retry_config(RetryConfig::disabled())
-        .endpoint_url(endpoint)
-        .build();
-    Client::from_conf(config)
 }
 
 /// Measures the three, in turns, each run on a stream of its own.
