@@ -28,6 +28,9 @@ use shardflow_sources::Files;
 use shardflow_stand_ins::ministack::Ministack;
 use tempfile::TempDir;
 
+/// Bytes of an account: small objects on a disk, yet several reads of the source for each file, and so several epochs.
+const ACCOUNT: usize = 210;
+
 /// More than enough for a slow machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -69,7 +72,7 @@ fn sink(place: &Path) -> ObjectSink<Usage, Parquet> {
             .option("aws_secret_access_key", "test")
             .part_bytes(5 << 20)
             .roll_bytes(16 << 20),
-        Err(_) => objects(format!("file://{}/out", place.display())).part_bytes(20_000).roll_records(3000),
+        Err(_) => objects(format!("file://{}/out", place.display())).part_bytes(120_000).roll_records(3000),
     };
     sink.partitioned_by("kind={kind}")
         .partition_field("kind", |usage: &Usage| (usage.n % 2).into())
@@ -77,7 +80,7 @@ fn sink(place: &Path) -> ObjectSink<Usage, Parquet> {
         .format(Parquet::of::<Usage>().compression(shardflow_sinks::ParquetCompression::None))
 }
 
-/// A job of many epochs, however fast the machine is.
+/// The longer a record takes, the more epochs there are.
 fn paced(usage: Usage) -> Usage {
     if usage.n.is_multiple_of(250) {
         std::thread::sleep(Duration::from_millis(5));
@@ -95,6 +98,8 @@ fn child() {
     let (workers, input) = (env::var(WORKERS).unwrap().parse().unwrap(), place.join("in"));
     let rejected = objects(format!("file://{}/rejected", place.display()));
     let job = Job::named("archive").workers(workers).state(place.join("state")).epoch(millis(10));
+    // However slow the disk is, no commit has more than two epochs, so there are several.
+    let job = job.max_open_epochs(2);
     let ran = job.run(move |flow| {
         let (records, bad) = flow.source("usage", Files::new(&input)).decode(json::<Usage>());
         bad.sink("rejected", rejected.clone());
@@ -249,7 +254,7 @@ const SECOND: [&str; 13] = [
 fn a_kill_at_any_point_on_a_disk_leaves_each_record_once() {
     for (point, times) in FIRST {
         for nth in times {
-            let (place, at) = (Place::new(30_000, 3, None), format!("{point}:{nth}"));
+            let (place, at) = (Place::new(30_000, ACCOUNT, None), format!("{point}:{nth}"));
             let status = place.run(2, Some(&at));
             assert!(is_killed(status), "{at} did not strike: {status}: {}", place.log());
             place.finishes(1 + (*nth as usize % 3), &at);
@@ -269,7 +274,7 @@ fn a_kill_during_recovery_leaves_each_record_once() {
         "sink-objects::after-put:1",
     ] {
         for point in SECOND {
-            let (place, at) = (Place::new(30_000, 3, None), format!("{first}, then {point}"));
+            let (place, at) = (Place::new(30_000, ACCOUNT, None), format!("{first}, then {point}"));
             let status = place.run(2, Some(first));
             assert!(is_killed(status), "{at} did not strike: {status}: {}", place.log());
             if is_killed(place.run(3, Some(&format!("{point}:1")))) {
@@ -290,7 +295,7 @@ fn kills_at_random_times_on_a_disk_leave_each_record_once() {
     let mut random = rand::rngs::StdRng::seed_from_u64(seed);
     let mut killed = 0;
     for round in 0..3 {
-        let place = Place::new(60_000, 3, None);
+        let place = Place::new(60_000, ACCOUNT, None);
         for _ in 0..8 {
             let mut child = place.start(random.random_range(1..4), None);
             let after = Duration::from_millis(random.random_range(20..500));
