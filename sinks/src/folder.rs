@@ -1,7 +1,7 @@
 //! A folder on a local disk: the few operations that sinks need, each with an error that names the path.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind as Io, Write};
+use std::io::{self, ErrorKind as Io, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use shardflow::{Error, Result};
@@ -69,6 +69,18 @@ impl Folder {
     pub(crate) fn open_file(&self, name: &str) -> Result<File> {
         let path = self.path_of(name);
         File::open(&path).map_err(|cause| failed("open", &path, cause))
+    }
+
+    /// Opens a file to append to its first `length` bytes; what is behind them is cut off.
+    pub(crate) fn extend_file(&self, name: &str, length: u64) -> Result<File> {
+        let path = self.path_of(name);
+        let open = || {
+            let mut file = OpenOptions::new().write(true).open(&path)?;
+            file.set_len(length)?;
+            file.seek(SeekFrom::End(0))?;
+            Ok(file)
+        };
+        open().map_err(|cause| failed("extend", &path, cause))
     }
 
     /// Makes an error of what reading or writing a file met.

@@ -41,6 +41,8 @@ const PLACE: &str = "OBJECTS_TEST_PLACE";
 const WORKERS: &str = "OBJECTS_TEST_WORKERS";
 const ENDPOINT: &str = "OBJECTS_TEST_ENDPOINT";
 const KILL_AT: &str = "OBJECTS_TEST_KILL_AT";
+/// Set where it writes lines, whose spool file becomes the pack.
+const LINES: &str = "OBJECTS_TEST_LINES";
 
 /// Ends this process as nothing else does: no destructor, no handler, no buffer.
 fn kill_self() {
@@ -63,7 +65,13 @@ fn arm(text: &str) {
     fail::cfg_callback(point, strike).unwrap();
 }
 
+/// What a child writes: Parquet in two partitions, unless it is told to write lines.
 fn sink(place: &Path) -> ObjectSink<Usage, Parquet> {
+    let sink = base(place).partitioned_by("kind={kind}").partition_field("kind", |usage: &Usage| (usage.n % 2).into());
+    sink.format(Parquet::of::<Usage>().compression(shardflow_sinks::ParquetCompression::None))
+}
+
+fn base(place: &Path) -> ObjectSink<Usage> {
     let sink = match env::var(ENDPOINT) {
         Ok(endpoint) => objects(format!("s3://{BUCKET}/out"))
             .endpoint(endpoint)
@@ -74,10 +82,7 @@ fn sink(place: &Path) -> ObjectSink<Usage, Parquet> {
             .roll_bytes(16 << 20),
         Err(_) => objects(format!("file://{}/out", place.display())).part_bytes(120_000).roll_records(3000),
     };
-    sink.partitioned_by("kind={kind}")
-        .partition_field("kind", |usage: &Usage| (usage.n % 2).into())
-        .roll_after(millis(if env::var(ENDPOINT).is_ok() { 1000 } else { 40 }))
-        .format(Parquet::of::<Usage>().compression(shardflow_sinks::ParquetCompression::None))
+    sink.roll_after(millis(if env::var(ENDPOINT).is_ok() { 1000 } else { 40 }))
 }
 
 /// The longer a record takes, the more epochs there are.
@@ -103,7 +108,10 @@ fn child() {
     let ran = job.run(move |flow| {
         let (records, bad) = flow.source("usage", Files::new(&input)).decode(json::<Usage>());
         bad.sink("rejected", rejected.clone());
-        records.map(paced).sink("archive", sink(&place));
+        match env::var(LINES) {
+            Ok(_) => records.map(paced).sink("archive", base(&place)),
+            Err(_) => records.map(paced).sink("archive", sink(&place)),
+        };
     });
     ran.unwrap();
 }
@@ -113,6 +121,7 @@ struct Place {
     dir: TempDir,
     records: u64,
     endpoint: Option<String>,
+    writes_lines: bool,
 }
 
 impl Place {
@@ -130,7 +139,7 @@ impl Place {
             }
             fs::write(dir.path().join(format!("in/{file}.ndjson")), text).unwrap();
         }
-        Self { dir, records, endpoint }
+        Self { dir, records, endpoint, writes_lines: false }
     }
 
     fn start(&self, workers: usize, kill_at: Option<&str>) -> Child {
@@ -138,6 +147,7 @@ impl Place {
         command.args(["--exact", "child", "--ignored", "--nocapture", "--test-threads=1"]);
         command.env(PLACE, self.dir.path()).env(WORKERS, workers.to_string());
         command.envs(self.endpoint.iter().map(|endpoint| (ENDPOINT, endpoint)));
+        command.envs(self.writes_lines.then_some((LINES, "1")));
         command.envs(kill_at.iter().map(|at| (KILL_AT, at)));
         let log = fs::File::create(self.dir.path().join("log")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
@@ -285,6 +295,32 @@ fn a_kill_during_recovery_leaves_each_record_once() {
         }
     }
     assert_eq!(struck, SECOND.into_iter().collect(), "each must strike");
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_kill_around_the_packing_of_lines_leaves_each_record_once() {
+    let points = [
+        "sink-objects::after-rename:2",
+        "sink-objects::after-mark:2",
+        "sink-objects::before-pack:2",
+        "sink-objects::before-pack-is-named:2",
+        "sink-objects::after-pack:2",
+        "sink-objects::before-complete:1",
+        "sink-objects::after-put:2",
+        "commit::after-durable:3",
+    ];
+    for (at, point) in points.into_iter().enumerate() {
+        let place = Place { writes_lines: true, ..Place::new(30_000, ACCOUNT, None) };
+        let status = place.run(2, Some(point));
+        assert!(is_killed(status), "{point} did not strike: {status}: {}", place.log());
+        // A spool file that an attempt to pack it has made longer is packed once more.
+        let again =
+            ["sink-objects::before-pack-is-named:1", "sink-objects::after-pack:1", "sink-objects::before-put:1"];
+        place.run(1, Some(again[at % again.len()]));
+        place.finishes(3, point);
+        place.assert_exact(&place.disk(), point);
+    }
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! A sink driven as a job drives it, by one worker, and the charges that are written.
 
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use shardflow::Epoch;
-use shardflow::sink::{Sink, SinkContext, StagedHandle};
+use shardflow::sink::{Prepared, Sink, SinkContext, StagedHandle};
 use shardflow::testing::sink::permit;
 use shardflow::vocabulary::Incarnation;
 
@@ -14,6 +15,9 @@ use super::Wrote;
 
 /// How many records an epoch has: what a worker stages in a fifth of a second.
 pub(super) const EPOCH_RECORDS: usize = 100_000;
+
+/// How many epochs may wait for the one that is being committed.
+const OPEN_EPOCHS: usize = 1;
 
 /// What is written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,16 +58,27 @@ pub(super) fn drive(sink: &dyn Sink<Charge>, charges: &[Charge], folder: &Path) 
     committer.recover(None, &[])?;
     let mut writer = sink.writer(&context, 0)?;
     let started = Instant::now();
-    for (epoch, charges) in (1..).map(Epoch::new).zip(charges.chunks(EPOCH_RECORDS)) {
-        charges.iter().try_for_each(|charge| writer.stage(charge))?;
-        let handle = match writer.prepare(epoch)? {
-            Some(prepared) => prepared.finish()?,
-            None => None,
-        };
-        let handles: Vec<_> = handle.into_iter().map(|handle| StagedHandle { epoch, worker: 0, handle }).collect();
-        committer.commit(&permit(epoch), &handles)?;
-    }
-    drop(writer);
-    committer.close()?;
+    // As in a job: a thread of its own makes epochs durable and commits them, while the worker stages the next one.
+    std::thread::scope(|scope| {
+        let (send, prepared) = sync_channel(OPEN_EPOCHS);
+        let commits = scope.spawn(move || -> Result<()> {
+            for (epoch, prepared) in prepared {
+                let handle = Prepared::finish(prepared)?;
+                let handles: Vec<_> =
+                    handle.into_iter().map(|handle| StagedHandle { epoch, worker: 0, handle }).collect();
+                committer.commit(&permit(epoch), &handles)?;
+            }
+            Ok(committer.close()?)
+        });
+        for (epoch, charges) in (1..).map(Epoch::new).zip(charges.chunks(EPOCH_RECORDS)) {
+            charges.iter().try_for_each(|charge| writer.stage(charge))?;
+            let Some(prepared) = writer.prepare(epoch)? else { continue };
+            if send.send((epoch, prepared)).is_err() {
+                break;
+            }
+        }
+        drop(send);
+        commits.join().map_err(|_| anyhow!("committing panicked"))?
+    })?;
     Ok(Wrote { records: charges.len() as u64, seconds: started.elapsed().as_secs_f64() })
 }

@@ -1,8 +1,10 @@
 //! The producer library beside a bare loop of PutRecords: as many calls under way, of as many records.
 //!
-//! The embedded server takes whatever comes, on the same two cores; what is measured is what the clients cost. Packed records
-//! are the same for the reader, and far fewer for the service.
+//! A record each: the embedded server takes whatever comes, on the same two cores; what is measured is what the clients cost.
+//! Packing: the server takes of each shard what the service takes, 1,000 records or 1 MiB a second, and nothing else limits
+//! either; packed records are the same for the reader, and far fewer for the service.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Instant;
 
@@ -30,9 +32,12 @@ const CALL_RECORDS: usize = 500;
 /// Calls under way at a time, of both.
 const CALLS: usize = 8;
 const SHARDS: i32 = 8;
-/// Partition keys.
-const KEYS: u64 = 10_000;
+/// Partition keys. An aggregate names each once: with many more, packed records are larger by their keys.
+const KEYS: u64 = 100;
 const RECORDS: u64 = 300_000;
+/// Within the service's limits: some seconds for the loop, and for what packs.
+const LIMITED_RECORDS: u64 = 40_000;
+const PACKED_RECORDS: u64 = 200_000;
 
 /// The record of this number.
 fn record(number: u64) -> (String, Vec<u8>) {
@@ -46,38 +51,56 @@ fn runtime() -> Result<Runtime> {
     runtime.worker_threads(2).enable_all().build().context("could not start tokio")
 }
 
-/// The limit: as many records a call as it takes, as many calls at a time.
+/// The limit: as many records a call as it takes, as many calls at a time. What is throttled goes again, behind the others.
 pub(super) fn put_records(endpoint: &str, stream: &str, records: u64) -> Result<Wrote> {
     runtime()?.block_on(async {
         let client = client(endpoint);
         client.describe_stream_summary().stream_name(stream).send().await.context("could not reach the stream")?;
         let started = Instant::now();
+        let (mut fresh, mut throttled) = (0..records, VecDeque::new());
         let mut calls = JoinSet::new();
-        for begin in (0..records).step_by(CALL_RECORDS) {
-            if calls.len() == CALLS {
-                calls.join_next().await.context("no call is under way")?.context("a task died")??;
+        loop {
+            let entries: Result<Vec<_>> = fresh.by_ref().take(CALL_RECORDS).map(entry).collect();
+            let mut entries = entries?;
+            let room = CALL_RECORDS.saturating_sub(entries.len()).min(throttled.len());
+            entries.extend(throttled.drain(..room));
+            let is_over = entries.is_empty();
+            if !is_over {
+                calls.spawn(call(client.clone(), stream.to_owned(), entries));
             }
-            let end = records.min(begin.saturating_add(CALL_RECORDS as u64));
-            let entries = (begin..end).map(|number| {
-                let (key, data) = record(number);
-                PutRecordsRequestEntry::builder().partition_key(key).data(Blob::new(data)).build()
-            });
-            let entries = entries.collect::<Result<Vec<_>, _>>().context("could not make a record")?;
-            calls.spawn(call(client.clone(), stream.to_owned(), entries));
-        }
-        while let Some(done) = calls.join_next().await {
-            done.context("a task died")??;
+            if is_over || calls.len() == CALLS {
+                let Some(done) = calls.join_next().await else { break };
+                throttled.extend(done.context("a task died")??);
+            }
         }
         Ok(Wrote { records, seconds: started.elapsed().as_secs_f64() })
     })
 }
 
-async fn call(client: Client, stream: String, entries: Vec<PutRecordsRequestEntry>) -> Result<()> {
-    let answer = client.put_records().stream_name(stream).set_records(Some(entries)).send().await;
-    match answer.context("could not put records")?.failed_record_count() {
-        None | Some(0) => Ok(()),
-        Some(failed) => bail!("{failed} records could not be put"),
+fn entry(number: u64) -> Result<PutRecordsRequestEntry> {
+    let (key, data) = record(number);
+    let entry = PutRecordsRequestEntry::builder().partition_key(key).data(Blob::new(data));
+    entry.build().context("could not make a record")
+}
+
+/// Gives the records that were throttled.
+async fn call(
+    client: Client,
+    stream: String,
+    entries: Vec<PutRecordsRequestEntry>,
+) -> Result<Vec<PutRecordsRequestEntry>> {
+    let answer = client.put_records().stream_name(stream).set_records(Some(entries.clone())).send().await;
+    let answer = answer.context("could not put records")?;
+    if answer.failed_record_count().is_none_or(|failed| failed == 0) {
+        return Ok(Vec::new());
     }
+    let fates = entries.into_iter().zip(answer.records());
+    let failed = fates.filter_map(|(entry, fate)| Some((entry, fate.error_code()?)));
+    let throttled = failed.map(|(entry, code)| match code {
+        "ProvisionedThroughputExceededException" => Ok(entry),
+        _ => bail!("a record could not be put: {code}"),
+    });
+    throttled.collect()
 }
 
 /// The producer, every receipt awaited.
@@ -107,45 +130,59 @@ pub(super) fn produce(endpoint: &str, stream: &str, records: u64, packs: bool) -
     })
 }
 
-/// Measures the three, in turns, each run on a stream of its own.
+/// Measures both, each in turns with its limit, and each run on a stream of its own.
 pub(super) fn measure(programs: &Programs, scratch: &Path, runs: usize, quick: bool) -> Result<Vec<Entry>> {
-    let records = if quick { RECORDS / 10 } else { RECORDS };
+    let share = if quick { 10 } else { 1 };
+    let (records, packed, limited) = (RECORDS / share, PACKED_RECORDS / share, LIMITED_RECORDS / share);
+    let kinds = [
+        (Kind::PutRecords, records, false),
+        (Kind::Producer, records, false),
+        (Kind::PutRecords, limited, true),
+        (Kind::ProducerPacking, packed, true),
+    ];
     let runtime = Runtime::new().context("could not start tokio")?;
-    let mut usages: [Vec<Usage>; 3] = Default::default();
+    let mut usages: [Vec<Usage>; 4] = Default::default();
     for run in 1..=runs {
-        for (kind, usages) in [Kind::PutRecords, Kind::Producer, Kind::ProducerPacking].into_iter().zip(&mut usages) {
-            eprintln!("run {run} of {runs}: {}, {SHARDS} shards", kind.name());
+        for ((kind, records, is_limited), usages) in kinds.into_iter().zip(&mut usages) {
+            let limits = if is_limited { ", with the service's limits" } else { "" };
+            eprintln!("run {run} of {runs}: {}, {SHARDS} shards{limits}", kind.name());
             // A server of its own too: it holds all records in memory.
-            let server = runtime.block_on(Embedded::start())?;
+            let server =
+                async { if is_limited { Embedded::start_with_limits().await } else { Embedded::start().await } };
+            let server = runtime.block_on(server)?;
             runtime.block_on(Stream::create(server.client(), "produced", SHARDS))?;
             usages.push(once(programs, scratch, kind, server.endpoint(), "produced", records)?);
             let found = runtime.block_on(count(&server.client()))?;
             anyhow::ensure!(found == records, "{} wrote {found} records, and not {records}", kind.name());
         }
     }
-    let [bare, plain, packing] = &usages;
-    let entry = |id: &str, title: &str, ran: &str, ours: &[Usage]| {
+    let [bare, plain, bare_limited, packing] = &usages;
+    let calls = format!("{CALLS} calls at a time; {SHARDS} shards, {KEYS} keys, records of {RECORD_BYTES} bytes,");
+    Ok(vec![
         Entry::Speed(Speed {
-            id: id.to_owned(),
+            id: "producer".to_owned(),
             group: Group::Sinks,
-            title: title.to_owned(),
+            title: "Kinesis producer, a record each".to_owned(),
             ran: format!(
-                "{ran}, and PutRecords of {CALL_RECORDS} records with the SDK alone, each with {CALLS} calls at a time, into an \
-                 embedded server on the same two cores. {SHARDS} shards, {KEYS} keys, records of {RECORD_BYTES} bytes,"
+                "Producer with a receipt for each record, and PutRecords of {CALL_RECORDS} records with the SDK alone, into an \
+                 embedded server on the same two cores. Each {calls}"
             ),
             records,
-            ours: Measured::of("shardflow", ours, records),
+            ours: Measured::of("shardflow", plain, records),
             limits: vec![Measured::of(BARE_PUT, bare, records)],
-        })
-    };
-    Ok(vec![
-        entry("producer", "Kinesis producer, a record each", "Producer with a receipt for each record", plain),
-        entry(
-            "producer-packing",
-            "Kinesis producer, packing",
-            "Producer that packs, with a receipt for each record",
-            packing,
-        ),
+        }),
+        Entry::Speed(Speed {
+            id: "producer-packing".to_owned(),
+            group: Group::Sinks,
+            title: "Kinesis producer, packing, within the service's limits".to_owned(),
+            ran: format!(
+                "Producer that packs, with a receipt for each record, and PutRecords of {limited} records with the SDK alone, into \
+                 an embedded server that takes 1,000 records or 1 MiB a second and shard. Each {calls}"
+            ),
+            records: packed,
+            ours: Measured::of("shardflow", packing, packed),
+            limits: vec![Measured::of(BARE_PUT, bare_limited, limited)],
+        }),
     ])
 }
 

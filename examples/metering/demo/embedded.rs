@@ -10,6 +10,7 @@ use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_kinesis::types::{Shard, StreamStatus};
+use axum::extract::DefaultBodyLimit;
 use ferrokinesis::store::StoreOptions;
 use ferrokinesis::{create_app, serve_plain_http};
 use tokio::net::TcpListener;
@@ -17,6 +18,8 @@ use tokio::task::JoinHandle;
 
 /// The region that everyone in the demo names.
 pub const REGION: &str = "us-east-1";
+/// Bytes of the largest call: 10 MiB of records in Base64, and what is around them. Without it the server would take 2 MiB.
+const LARGEST_CALL: usize = 16 << 20;
 /// How long a stream may be busy creating, splitting or merging.
 const ACTIVE_WITHIN: Duration = Duration::from_secs(20);
 
@@ -53,6 +56,7 @@ impl Embedded {
             ..Default::default()
         };
         let (app, _store) = create_app(options);
+        let app = app.layer(DefaultBodyLimit::max(LARGEST_CALL));
         let listener = TcpListener::bind("127.0.0.1:0").await.context("could not open a port on loopback")?;
         let address = listener.local_addr().context("could not open a port on loopback")?;
         let server = tokio::spawn(serve_plain_http(listener, app, std::future::pending()));

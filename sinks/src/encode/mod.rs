@@ -54,7 +54,17 @@ pub trait FileFormat<T>: Clone + Send + Sync + 'static {
     /// # Errors
     /// A schema that cannot be, or a setting that does not go with it.
     fn encoder(&self) -> shardflow::Result<Self::Encoder>;
+
+    /// What appends a record's bytes, where a file of this format is those bytes and nothing else: no head, no end, no
+    /// compression. An object store's sink without partitions then needs no encoder: each worker writes records once, as
+    /// they are in the object. `None`, as here: it is no such format.
+    fn plain(&self) -> Option<Append<T>> {
+        None
+    }
 }
+
+/// Appends a record. An error says in one line why it cannot be written; what was appended until then is removed by the caller.
+pub type Append<T> = fn(&T, &mut Vec<u8>) -> Result<(), String>;
 
 /// One file that is being written.
 pub trait FileEncoder<T>: Send + 'static {

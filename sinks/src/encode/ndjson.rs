@@ -7,7 +7,7 @@ use shardflow::Result;
 use super::text::{Rows, TextEncoder, ending};
 use super::unfit::Unfit;
 use super::watch::{Watch, Watched};
-use super::{Compression, FileFormat};
+use super::{Append, Compression, FileFormat};
 use crate::format::{Ndjson, OneLine};
 
 /// Files of JSON, a value a line, compressed. Made by [`Ndjson::gzip`], [`Ndjson::zstd`] and [`Ndjson::compression`].
@@ -64,6 +64,10 @@ impl<T: Serialize> FileFormat<T> for NdjsonFile {
     fn encoder(&self) -> Result<Self::Encoder> {
         TextEncoder::new(NdjsonRows, self.compression)
     }
+
+    fn plain(&self) -> Option<Append<T>> {
+        (self.compression == Compression::None).then_some(line)
+    }
 }
 
 /// Plain files of JSON, a value a line. Unlike lines elsewhere, a number that JSON does not know is refused.
@@ -77,6 +81,18 @@ impl<T: Serialize> FileFormat<T> for Ndjson {
     fn encoder(&self) -> Result<Self::Encoder> {
         TextEncoder::new(NdjsonRows, Compression::None)
     }
+
+    fn plain(&self) -> Option<Append<T>> {
+        Some(line)
+    }
+}
+
+/// Appends a record's line.
+fn line<T: Serialize>(record: &T, out: &mut Vec<u8>) -> Result<(), String> {
+    let watched = Watched { value: record, by: &Finite };
+    watched.serialize(&mut Serializer::with_formatter(&mut *out, OneLine)).map_err(Unfit::line)?;
+    out.push(b'\n');
+    Ok(())
 }
 
 /// Makes lines of JSON.
@@ -85,10 +101,7 @@ pub struct NdjsonRows;
 
 impl<T: Serialize> Rows<T> for NdjsonRows {
     fn row(&mut self, record: &T, out: &mut Vec<u8>) -> Result<(), String> {
-        let watched = Watched { value: record, by: &Finite };
-        watched.serialize(&mut Serializer::with_formatter(&mut *out, OneLine)).map_err(Unfit::line)?;
-        out.push(b'\n');
-        Ok(())
+        line(record, out)
     }
 }
 

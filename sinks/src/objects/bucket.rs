@@ -4,23 +4,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use md5::{Digest, Md5};
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{
     Attribute, Attributes, Error as StoreError, GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
     PutPayload,
 };
+use sha2::{Digest, Sha256};
 use shardflow::metrics::RetryMetrics;
 use shardflow::retry::{Retries, WallClock};
 use shardflow::sink::Trouble;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::failure::{fatal, passing, trouble};
-use super::pack::hex;
+use super::pack::{Sum, hex};
 
-/// Metadata that holds an object's MD5. A name that Azure takes, too.
-const CHECKSUM: &str = "shardflowmd5";
+/// Metadata that holds an object's SHA-256. A name that Azure takes, too.
+const CHECKSUM: &str = "shardflowsha256";
 
 /// A store, and what is known of it.
 #[derive(Clone)]
@@ -44,7 +44,7 @@ pub(super) struct Bucket {
 pub(super) struct Wanted {
     pub(super) path: Path,
     pub(super) bytes: u64,
-    pub(super) md5: [u8; 16],
+    pub(super) sha256: Sum,
 }
 
 /// What is under a name.
@@ -69,7 +69,7 @@ impl Bucket {
     pub(super) fn attributes(&self, wanted: &Wanted) -> Attributes {
         let mut attributes = Attributes::new();
         if self.describes {
-            attributes.insert(Attribute::Metadata(CHECKSUM.into()), hex(&wanted.md5).into());
+            attributes.insert(Attribute::Metadata(CHECKSUM.into()), hex(&wanted.sha256).into());
         }
         attributes
     }
@@ -114,7 +114,7 @@ impl Bucket {
         }
         let checksum = found.attributes.get(&Attribute::Metadata(CHECKSUM.into())).map(|value| value.to_string());
         match checksum {
-            Some(checksum) if checksum == hex(&wanted.md5) => Ok(Found::Ours),
+            Some(checksum) if checksum == hex(&wanted.sha256) => Ok(Found::Ours),
             Some(_) => Ok(Found::Other("other content of the same size".to_owned())),
             None => self.read_back(wanted).await,
         }
@@ -126,16 +126,16 @@ impl Bucket {
             Err(error) => return Err(trouble(&error)),
             Ok(got) => got,
         };
-        let (mut stream, mut md5, mut length) = (got.into_stream(), Md5::new(), 0_u64);
+        let (mut stream, mut sha256, mut length) = (got.into_stream(), Sha256::new(), 0_u64);
         while let Some(bytes) = stream.next().await {
             let bytes = bytes.map_err(|error| trouble(&error))?;
             length = length.saturating_add(bytes.len() as u64);
-            md5.update(&bytes);
+            sha256.update(&bytes);
         }
         if length != wanted.bytes {
             return Err(passing(format!("an answer of {length} bytes where {} were announced", wanted.bytes)));
         }
-        let is_same = md5.finalize().as_slice() == wanted.md5;
+        let is_same = sha256.finalize().as_slice() == wanted.sha256;
         Ok(if is_same { Found::Ours } else { Found::Other("other content of the same size".to_owned()) })
     }
 }

@@ -53,7 +53,7 @@ impl<E> Writing<E> {
         }
         let rest = self.encoder.finish()?;
         pack.append(&mut self.open, &rest)?;
-        let (keys, ending) = (&packer.keys, packer.format.ending());
+        let (keys, ending) = (&packer.sets.keys, packer.format.ending());
         let key = match &self.range {
             Some(range) => keys.archived(&self.partition, range, id, self.part, &ending),
             None => keys.object(&self.partition, id, extent, self.part, &ending),

@@ -45,8 +45,8 @@ pub struct ManifestObject {
     pub bytes: u64,
     /// How many records are in it.
     pub records: u64,
-    /// The MD5 of its bytes, in lowercase hexadecimal digits.
-    pub md5: String,
+    /// The SHA-256 of its bytes, in lowercase hexadecimal digits.
+    pub sha256: String,
     /// The values of its partition by key; `None`: null.
     pub partition: BTreeMap<String, Option<String>>,
 }
@@ -108,7 +108,7 @@ mod tests {
             name: name.to_owned(),
             bytes: 1 << 40,
             records: 12,
-            md5: "0bf43926ffffffffffffffffffffffff".to_owned(),
+            sha256: "0bf43926".repeat(8),
             partition: BTreeMap::from([
                 ("account".to_owned(), account.map(str::to_owned)),
                 ("dt".to_owned(), Some("2026-01-01".to_owned())),

@@ -15,6 +15,7 @@ mod opening;
 mod pack;
 mod packer;
 mod parts;
+mod sets;
 mod settings;
 mod shape;
 mod shipper;

@@ -13,9 +13,13 @@ use super::keys::Keys;
 use super::metrics::ShippingMetrics;
 use super::names::LOCK;
 use super::packer::Packer;
+use super::sets::Sets;
 use super::settings::Settings;
 use super::shipper::{Shipper, Shipping};
 use super::sink::ObjectSink;
+use super::spool::Collect;
+use super::spool::lines::Lines;
+use super::spool::records::Records;
 use super::upload::Uploads;
 use super::windows::{Span, Windows};
 use super::writer::Spooler;
@@ -33,6 +37,16 @@ impl<T: Record, F: FileFormat<T>> ObjectSink<T, F> {
             Error::config("roll_window needs the event time of records: say with `event_time` where it is")
         })?;
         Ok(Some((time, Span::new(span, lateness)?)))
+    }
+
+    /// How a worker spools: as lines, where a spool file is going to be one object of nothing else.
+    fn collected(&self, has_windows: bool) -> Box<dyn Collect<T>> {
+        let is_whole = !self.is_partitioned && !has_windows && self.archive.is_none();
+        let lines = self.format.plain().filter(|_| is_whole);
+        match lines.and_then(|append| Lines::new(append, &self.format.ending())) {
+            Some(lines) => Box::new(lines),
+            None => Box::new(Records::new(shape::of::<T>())),
+        }
     }
 
     fn open(&self, context: &SinkContext) -> Result<ObjectCommitter> {
@@ -60,8 +74,12 @@ impl<T: Record, F: FileFormat<T>> ObjectSink<T, F> {
         context.runtime.block_on(start::probe(&mut bucket, &keys, absent))?;
         let packer = Packer {
             folder: folder.clone(),
-            keys: keys.clone(),
-            place: bucket.place.clone(),
+            sets: Sets {
+                keys: keys.clone(),
+                place: bucket.place.clone(),
+                job: context.job.clone(),
+                step: context.step.to_string(),
+            },
             format: self.format.clone(),
             partitions,
             windows,
@@ -69,8 +87,6 @@ impl<T: Record, F: FileFormat<T>> ObjectSink<T, F> {
             rejected,
             most_held: self.settings.encoding_bytes,
             shape: shape::of::<T>(),
-            job: context.job.clone(),
-            step: context.step.to_string(),
         };
         let shipper = Shipper::start(Shipping {
             folder: folder.clone(),
@@ -108,9 +124,9 @@ impl<T: Record, F: FileFormat<T>> Sink<T> for ObjectSink<T, F> {
         let number = u32::try_from(worker)
             .map_err(|cause| Error::config(format!("worker {worker} is too many")).caused_by(cause))?;
         let (folder, step) = (Folder::at(context.folder.clone()), context.step.as_str());
-        let (shape, settings) = (shape::of::<T>(), self.settings.clone());
         let windows = self.windows().map_err(|error| error.in_step(step))?;
+        let (collected, settings) = (self.collected(windows.is_some()), self.settings.clone());
         let windows = windows.map(|(time, span)| (time, Windows::new(span)));
-        Ok(Box::new(Spooler::new(folder, step, context.incarnation.number(), number, shape, settings, windows)))
+        Ok(Box::new(Spooler::new(folder, step, context.incarnation.number(), number, collected, settings, windows)))
     }
 }

@@ -3,14 +3,15 @@
 //! The names and the bytes of a set are fixed durably here, so that shipping it again after a crash gives the same ones even
 //! if the program, its format or its partitions have changed in between.
 //!
-//! Layout: the objects' bytes, in chunks that may alternate between objects; the index, sealed by a checksum; its length
+//! Layout: the objects' bytes, in chunks that may alternate between objects, and may have other bytes between them where the pack
+//! was a spool file of lines; the index, sealed by a checksum; its length
 //! (`u64`, little endian) and the CRC-32 of that (`u32`).
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 
-use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use shardflow::{Error, Result};
 
 use super::names::{Extent, FileId};
@@ -47,7 +48,7 @@ pub(super) struct Packed {
     pub(super) key: String,
     pub(super) records: u64,
     pub(super) bytes: u64,
-    pub(super) md5: [u8; 16],
+    pub(super) sha256: Sum,
     /// Where its bytes are in the pack: offset and length.
     chunks: Vec<(u64, u64)>,
 }
@@ -55,9 +56,12 @@ pub(super) struct Packed {
 impl Packed {
     /// Its checksum as text.
     pub(super) fn checksum(&self) -> String {
-        hex(&self.md5)
+        hex(&self.sha256)
     }
 }
+
+/// A SHA-256, which processors compute several times as fast as an MD5.
+pub(super) type Sum = [u8; 32];
 
 /// Lowercase hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
@@ -67,13 +71,13 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 /// An object that is being packed.
 pub(super) struct Open {
     packed: Packed,
-    md5: Md5,
+    sha256: Sha256,
 }
 
 impl Open {
     pub(super) fn new() -> Self {
-        let packed = Packed { key: String::new(), records: 0, bytes: 0, md5: [0; 16], chunks: Vec::new() };
-        Self { packed, md5: Md5::new() }
+        let packed = Packed { key: String::new(), records: 0, bytes: 0, sha256: [0; 32], chunks: Vec::new() };
+        Self { packed, sha256: Sha256::new() }
     }
 
     pub(super) fn count(&mut self) {
@@ -84,10 +88,26 @@ impl Open {
         self.packed.records
     }
 
+    /// Takes records' bytes that are in the pack's file already, from `at` on.
+    pub(super) fn adopt(&mut self, at: u64, bytes: &[u8], records: u32) {
+        self.packed.records = self.packed.records.saturating_add(u64::from(records));
+        self.take(at, bytes);
+    }
+
+    fn take(&mut self, at: u64, bytes: &[u8]) {
+        let (packed, length) = (&mut self.packed, bytes.len() as u64);
+        match packed.chunks.last_mut().filter(|(start, long)| start.saturating_add(*long) == at) {
+            Some((_, long)) => *long = long.saturating_add(length),
+            None => packed.chunks.push((at, length)),
+        }
+        self.sha256.update(bytes);
+        packed.bytes = packed.bytes.saturating_add(length);
+    }
+
     /// Ends it; an archive's name tells its last record, and so is known only now.
     pub(super) fn done(mut self, key: String) -> Packed {
         self.packed.key = key;
-        self.packed.md5 = self.md5.finalize().into();
+        self.packed.sha256 = self.sha256.finalize().into();
         self.packed
     }
 }
@@ -108,21 +128,20 @@ impl PackWriter {
         Ok(Self { folder: folder.clone(), name, file, written: 0 })
     }
 
+    /// Goes on with a file of which the first `length` bytes are objects' already. What is behind them is cut off.
+    pub(super) fn extend(folder: &Folder, name: String, length: u64) -> Result<Self> {
+        let file = folder.extend_file(&name, length)?;
+        Ok(Self { folder: folder.clone(), name, file, written: length })
+    }
+
     /// Appends bytes of an object.
     pub(super) fn append(&mut self, open: &mut Open, bytes: &[u8]) -> Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
         self.folder.write(&self.file, &self.name, bytes)?;
-        let length = bytes.len() as u64;
-        let packed = &mut open.packed;
-        match packed.chunks.last_mut().filter(|(at, long)| at.saturating_add(*long) == self.written) {
-            Some((_, long)) => *long = long.saturating_add(length),
-            None => packed.chunks.push((self.written, length)),
-        }
-        open.md5.update(bytes);
-        packed.bytes = packed.bytes.saturating_add(length);
-        self.written = self.written.saturating_add(length);
+        open.take(self.written, bytes);
+        self.written = self.written.saturating_add(bytes.len() as u64);
         Ok(())
     }
 
@@ -167,7 +186,9 @@ impl Pack {
     pub(super) fn read(&self, object: &Packed, start: u64, length: u64) -> Result<Vec<u8>> {
         let read = || {
             let mut file = File::open(self.folder.path_of(&self.name))?;
-            let (mut bytes, mut skip, mut left) = (Vec::new(), start, length);
+            let most = length.min(object.bytes.saturating_sub(start));
+            let mut bytes = Vec::with_capacity(usize::try_from(most).unwrap_or_default());
+            let (mut skip, mut left) = (start, length);
             for &(at, long) in &object.chunks {
                 let skipped = skip.min(long);
                 skip = skip.saturating_sub(skipped);
@@ -177,9 +198,9 @@ impl Pack {
                 }
                 left = left.saturating_sub(wanted);
                 file.seek(SeekFrom::Start(at.saturating_add(skipped)))?;
-                let had = bytes.len();
-                bytes.resize(had.saturating_add(usize::try_from(wanted).unwrap_or(usize::MAX)), 0);
-                file.read_exact(bytes.get_mut(had..).unwrap_or_default())?;
+                if (&mut file).take(wanted).read_to_end(&mut bytes)? as u64 != wanted {
+                    return Err(std::io::ErrorKind::UnexpectedEof.into());
+                }
             }
             Ok(bytes)
         };
@@ -192,12 +213,12 @@ impl Pack {
     /// It cannot be read, or is damaged.
     pub(super) fn verify(&self) -> Result<()> {
         for object in self.index.objects.iter().chain([&self.index.manifest]) {
-            let (mut md5, mut at) = (Md5::new(), 0);
+            let (mut sha256, mut at) = (Sha256::new(), 0);
             while at < object.bytes {
-                md5.update(self.read(object, at, LOOK)?);
+                sha256.update(self.read(object, at, LOOK)?);
                 at = at.saturating_add(LOOK);
             }
-            if md5.finalize().as_slice() != object.md5 {
+            if sha256.finalize().as_slice() != object.sha256 {
                 let path = self.folder.path_of(&self.name);
                 return Err(Error::state(format!("could not read the pack \"{}\": it is damaged", path.display())));
             }

@@ -1,5 +1,5 @@
-//! Turns a sealed spool file into a pack: reads its committed records in order, distributes them over objects, and has each
-//! written by the format.
+//! Turns a sealed spool file into a pack. Of records: reads them in order, distributes them over objects, and has each written
+//! by the format. Of lines: they are an object's bytes already, so an index behind them makes the file a pack.
 //!
 //! *In memory*: a block of the spool file; what encoders hold, together no more than [`Packer::most_held`] and one record, since
 //! the largest is made to give away what it holds where there is more; and what [`MOST_OPEN`] streams of the compression need.
@@ -12,17 +12,17 @@ use shardflow::{Error, Record, Result};
 
 use super::archive::Archive;
 use super::groups::{Groups, Named as Group};
-use super::keys::Keys;
-use super::manifest::{EpochRange, Manifest, ManifestObject};
 use super::names::{Extent, FileId, Named};
-use super::pack::{Index, Open, PackWriter, Packed};
+use super::pack::{Open, PackWriter, Packed};
+use super::sets::Sets;
 use super::settings::Rejected;
-use super::spool::{Spool, Spooled};
+use super::spool::records::{Spool, Spooled};
+use super::spool::{self, Blocks, Header, lines};
 use super::windows::Span;
 use crate::encode::{FileEncoder, FileFormat};
 use crate::folder::Folder;
 use crate::format::{Format, Ndjson};
-use crate::partition::{Partitions, TimeOf, values};
+use crate::partition::{Partitions, TimeOf};
 
 /// Bytes that an encoder may have ready before they are taken.
 pub(super) const READY: usize = 256 << 10;
@@ -38,8 +38,7 @@ pub(super) trait Packing: Send + Sync + 'static {
 
 pub(super) struct Packer<T, F> {
     pub(super) folder: Folder,
-    pub(super) keys: Keys,
-    pub(super) place: String,
+    pub(super) sets: Sets,
     pub(super) format: F,
     pub(super) partitions: Option<Partitions<T>>,
     /// Where the event time of a record is, and how files are divided by it.
@@ -49,8 +48,6 @@ pub(super) struct Packer<T, F> {
     /// The most bytes that encoders hold together.
     pub(super) most_held: usize,
     pub(super) shape: u32,
-    pub(super) job: String,
-    pub(super) step: String,
 }
 
 /// A set under way.
@@ -70,8 +67,17 @@ struct Set<'a, T, F: FileFormat<T>> {
 impl<T: Record, F: FileFormat<T>> Packing for Packer<T, F> {
     fn pack(&self, id: FileId, extent: Extent, stop: &AtomicBool) -> Result<()> {
         fail_point!("sink-objects::before-pack", |_| Err(Error::sink("stopped before packing")));
+        let (header, blocks) = spool::open(&self.folder, Named::Sealed(id, extent).render(), extent.length)?;
+        match header {
+            Header::Records { shape } => self.pack_records(Spool::new(blocks, shape, self.shape)?, id, extent, stop),
+            Header::Lines { ending } => self.pack_lines(blocks, &ending, id, extent, stop),
+        }
+    }
+}
+
+impl<T: Record, F: FileFormat<T>> Packer<T, F> {
+    fn pack_records(&self, mut spool: Spool, id: FileId, extent: Extent, stop: &AtomicBool) -> Result<()> {
         let name = Named::Packing(id, extent).render();
-        let mut spool = Spool::open(&self.folder, Named::Sealed(id, extent).render(), extent.length, self.shape)?;
         let mut set = Set {
             packer: self,
             id,
@@ -84,9 +90,7 @@ impl<T: Record, F: FileFormat<T>> Packing for Packer<T, F> {
             records: 0,
         };
         while spool.next_block()? {
-            if stop.load(Ordering::Relaxed) {
-                return Err(Error::sink("could not pack a spool file: the job ends"));
-            }
+            go_on(stop)?;
             for record in spool.records::<T>() {
                 set.records = set.records.saturating_add(1);
                 match record? {
@@ -96,11 +100,53 @@ impl<T: Record, F: FileFormat<T>> Packing for Packer<T, F> {
             }
         }
         set.finish()?;
+        self.name_pack(&name, id, extent)?;
+        self.folder.remove(&Named::Sealed(id, extent).render())
+    }
+
+    /// The lines stay where they are. What an attempt that died has put behind them is cut off first.
+    fn pack_lines(
+        &self,
+        mut blocks: Blocks,
+        ending: &str,
+        id: FileId,
+        extent: Extent,
+        stop: &AtomicBool,
+    ) -> Result<()> {
+        let name = Named::Sealed(id, extent).render();
+        let pack = PackWriter::extend(&self.folder, name.clone(), extent.length)?;
+        let (mut taken, mut refused) = (Open::new(), Open::new());
+        while let Some(held) = lines::next(&mut blocks)? {
+            go_on(stop)?;
+            let open = match held.kind {
+                lines::Kind::Taken => &mut taken,
+                lines::Kind::Refused => &mut refused,
+            };
+            open.adopt(held.start, held.lines, held.records);
+        }
+        let keys = &self.sets.keys;
+        let names = [keys.object("", id, extent, 0, ending), keys.rejected(id, extent).as_ref().to_owned()];
+        let objects = [taken, refused].into_iter().zip(names).filter(|(open, _)| open.records() > 0);
+        let objects: Vec<_> = objects.map(|(open, name)| open.done(name)).collect();
+        let records = objects.iter().map(|object| object.records).fold(0, u64::saturating_add);
+        self.sets.complete(pack, id, extent, records, objects)?;
+        self.name_pack(&name, id, extent)
+    }
+
+    /// Gives a whole pack its name, from which on it is shipped as it is.
+    fn name_pack(&self, name: &str, id: FileId, extent: Extent) -> Result<()> {
         fail_point!("sink-objects::before-pack-is-named", |_| Err(Error::sink("stopped before a pack had its name")));
-        self.folder.rename(&name, &Named::Pack(id, extent).render())?;
+        self.folder.rename(name, &Named::Pack(id, extent).render())?;
         self.folder.sync()?;
         fail_point!("sink-objects::after-pack", |_| Err(Error::sink("stopped after packing")));
-        self.folder.remove(&Named::Sealed(id, extent).render())
+        Ok(())
+    }
+}
+
+fn go_on(stop: &AtomicBool) -> Result<()> {
+    match stop.load(Ordering::Relaxed) {
+        true => Err(Error::sink("could not pack a spool file: the job ends")),
+        false => Ok(()),
     }
 }
 
@@ -176,47 +222,10 @@ impl<T: Record, F: FileFormat<T>> Set<'_, T, F> {
         for writing in std::mem::take(&mut self.groups).into_all() {
             self.done.extend(writing.end(self.packer, self.id, self.extent, &mut self.pack)?);
         }
-        let (keys, id, extent) = (&self.packer.keys, self.id, self.extent);
         if let Some((mut open, lines)) = self.refused.take() {
             self.pack.append(&mut open, &lines)?;
-            self.done.push(open.done(keys.rejected(id, extent).as_ref().to_owned()));
+            self.done.push(open.done(self.packer.sets.keys.rejected(self.id, self.extent).as_ref().to_owned()));
         }
-        self.done.sort_by(|one, other| one.key.cmp(&other.key));
-        let text = self.manifest().to_json()?;
-        let mut manifest = Open::new();
-        self.pack.append(&mut manifest, &text)?;
-        let index = Index {
-            id,
-            extent,
-            place: self.packer.place.clone(),
-            records: self.records,
-            objects: self.done,
-            manifest: manifest.done(keys.manifest(id, extent).as_ref().to_owned()),
-        };
-        self.pack.finish(&index)
-    }
-
-    /// What readers are told of the set.
-    fn manifest(&self) -> Manifest {
-        let object = |object: &Packed| ManifestObject {
-            name: object.key.clone(),
-            bytes: object.bytes,
-            records: object.records,
-            md5: object.checksum(),
-            partition: values(self.packer.keys.partition_of(&object.key)).into_iter().collect(),
-        };
-        let (format, version) = Manifest::format();
-        Manifest {
-            format,
-            version,
-            job: self.packer.job.clone(),
-            step: self.packer.step.clone(),
-            incarnation: self.id.incarnation,
-            worker: self.id.worker,
-            serial: self.id.serial,
-            epochs: EpochRange { first: self.extent.first, last: self.extent.last },
-            records: self.records,
-            objects: self.done.iter().map(object).collect(),
-        }
+        self.packer.sets.complete(self.pack, self.id, self.extent, self.records, self.done)
     }
 }

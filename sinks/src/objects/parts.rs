@@ -21,6 +21,9 @@ use super::pack::{Pack, Packed};
 /// The most parts that every store takes: S3's 10,000.
 const MOST_PARTS: u64 = 10_000;
 
+/// The largest part where parts cannot be sent again by themselves.
+const WITHOUT: u64 = 1 << 20;
+
 /// An object that goes in parts.
 pub(super) struct Parted<'a> {
     pub(super) bucket: &'a Bucket,
@@ -129,9 +132,11 @@ impl Parted<'_> {
         let begun = self.bucket.store.put_multipart_opts(&self.wanted.path, options).await;
         let mut upload = begun.map_err(|error| trouble(&error))?;
         let sent = async {
-            for start in self.starts() {
+            // They are no unit of a retry, so they are as large as memory is reused: fresh pages cost more than calls.
+            let (bytes, length) = (self.object.bytes, self.length().min(WITHOUT));
+            for start in (0..bytes.div_ceil(length)).map(|number| number.saturating_mul(length)) {
                 let _permit = self.bucket.permit().await?;
-                let bytes = self.read(start).await?;
+                let bytes = read(self.pack, self.object, start, length).await?;
                 upload.put_part(PutPayload::from(bytes)).await.map_err(|error| trouble(&error))?;
             }
             fail_point!("sink-objects::before-complete", |_| Err(super::failure::fatal(

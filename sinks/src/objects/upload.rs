@@ -54,7 +54,7 @@ impl Uploads {
         let retries = self.bucket.retries(&delivery.retries, attempted());
         let put = async {
             let path = Path::parse(&object.key).map_err(|error| fatal(format!("its name is none: {error}")))?;
-            let wanted = Wanted { path, bytes: object.bytes, md5: object.md5 };
+            let wanted = Wanted { path, bytes: object.bytes, sha256: object.sha256 };
             retries.run(|| self.attempt(pack, object, &wanted, delivery)).await
         };
         put.await.map_err(|trouble| failed(format!("could not {}", attempted()), trouble))?;

@@ -16,7 +16,7 @@ use super::handle::{Handle, Piece};
 use super::metrics as measured;
 use super::names::{FileId, Named};
 use super::settings::{Rejected, Settings};
-use super::spool::Collected;
+use super::spool::Collect;
 use super::windows::Windows;
 use crate::folder::Folder;
 use crate::partition::TimeOf;
@@ -30,10 +30,9 @@ pub(super) struct Spooler<T> {
     step: String,
     incarnation: u64,
     worker: u32,
-    shape: u32,
     settings: Settings,
     /// Records not yet in a file.
-    collected: Collected,
+    collected: Box<dyn Collect<T>>,
     /// The file that takes the next block; none until there is something to write.
     current: Option<Staged>,
     /// Files that became full in this epoch.
@@ -69,7 +68,7 @@ impl<T> Spooler<T> {
         step: &str,
         incarnation: u64,
         worker: u32,
-        shape: u32,
+        collected: Box<dyn Collect<T>>,
         settings: Settings,
         windows: Option<(TimeOf<T>, Windows)>,
     ) -> Self {
@@ -78,9 +77,8 @@ impl<T> Spooler<T> {
             step: step.to_owned(),
             incarnation,
             worker,
-            shape,
             settings,
-            collected: Collected::new(),
+            collected,
             current: None,
             full: Vec::new(),
             next_serial: 0,
@@ -94,13 +92,19 @@ impl<T> Spooler<T> {
 
     /// Writes the block to the current file, which it creates where there is none.
     fn spill(&mut self) -> Result<()> {
-        let Some(bytes) = self.collected.finish(self.current.is_none(), self.shape) else { return Ok(()) };
+        if self.collected.len() == 0 {
+            return Ok(());
+        }
+        let is_new = self.current.is_none();
         let mut file = match self.current.take() {
             Some(file) => file,
             None => self.create()?,
         };
-        let written = self.folder.write(&file.file, &file.name, &bytes);
-        file.length = file.length.saturating_add(bytes.len() as u64);
+        let mut append = |bytes: &[u8]| {
+            file.length = file.length.saturating_add(bytes.len() as u64);
+            self.folder.write(&file.file, &file.name, bytes)
+        };
+        let written = self.collected.finish(is_new, &mut append);
         file.grown = true;
         self.spooled.set(file.length as f64);
         self.current = Some(file);
@@ -147,7 +151,8 @@ impl<T> Spooler<T> {
     fn refuse(&mut self, error: String, record: String) -> Result<()> {
         match self.settings.rejected {
             Rejected::Stop => Err(Error::sink(format!(
-                "could not write a record: {error}; give the sink a place for such records (keep_rejected)"
+                "could not write a record: {error}; give the sink a place for such records (keep_rejected); it is {:?}",
+                record.chars().take(200).collect::<String>()
             ))),
             Rejected::Keep => {
                 let bytes = self.collected.push_refused(&Refused { error, record });

@@ -34,8 +34,12 @@
 //! second, nothing goes until then, and a record that lies in a shard which its hash key is not of goes again, because the Kinesis
 //! Client Library would drop it there.
 //!
+//! Aggregates go to each shard as fast as the service takes them, and no faster ([`rate_limit`](ProducerSettings::rate_limit)): what
+//! is refused has been sent for nothing. After a few refusals, because others write to the shard too, what was refused
+//! goes before anything new.
+//!
 //! # Rooms
-//! `scheduler` decides, with `lanes`, `answers`, `placing`, `eras` and `health`; it is pure, and tested with random failures.
+//! `scheduler` decides, with `lanes`, `answers`, `placing`, `pace`, `eras` and `health`; it is pure, and tested with random failures.
 //! `pack` and `record` know the format and the limits. `driver` makes the calls, through `edge`. The metrics are in [`metrics`].
 
 mod answers;
@@ -47,6 +51,7 @@ mod health;
 mod item;
 mod lanes;
 pub mod metrics;
+mod pace;
 mod pack;
 mod placing;
 mod receipt;

@@ -8,7 +8,7 @@
 //! A call goes when the oldest record has lingered long enough, when there is enough for a full call, when somebody waits (a
 //! flush, or a put that finds no room), or with what is to be sent again, as soon as that may go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use shardflow_aws::kpl::UserRecord;
@@ -17,6 +17,7 @@ use super::eras::Eras;
 use super::health::Health;
 use super::item::{Call, Entry, Item, LaneId, Settled, Ticket};
 use super::lanes::{Lane, Lanes};
+use super::pace::Pace;
 use super::pack::{Aggregation, Packing, fit};
 use super::placing::Placing;
 use super::record::bytes;
@@ -24,6 +25,9 @@ use super::shards::ShardMap;
 
 /// About what a record takes in an aggregate beside its data and key: enough to see without packing it that a lane is not full.
 const MOST_AROUND: usize = 16;
+
+/// Throttled entries of a shard beside which new ones still go to it: one that came a moment too early stops nothing.
+const MOST_THROTTLED: usize = 2;
 
 /// What the scheduler keeps to.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +42,8 @@ pub(super) struct Limits {
     pub(super) linger: Duration,
     /// After how long of nothing but failures other than throttling a record is given up.
     pub(super) give_up_after: Duration,
+    /// How fast packed records go to a shard, in percent of what it takes.
+    pub(super) shard_percent: u32,
 }
 
 /// How records are packed, and the shards they are packed for.
@@ -45,6 +51,9 @@ pub(super) struct Limits {
 pub(super) struct Packed<R> {
     pub(super) most: Aggregation,
     pub(super) placing: Placing<R>,
+    pub(super) pace: Pace,
+    /// Until when no lane may go that waits for nothing but its shard's pace.
+    paced_until: Option<Instant>,
 }
 
 /// What is to be done now.
@@ -83,7 +92,12 @@ pub(super) struct Scheduler<R> {
 impl<R> Scheduler<R> {
     /// With `aggregation`, records are packed for the shards of the map.
     pub(super) fn new(limits: Limits, is_ordered: bool, aggregation: Option<(Aggregation, ShardMap)>) -> Self {
-        let packed = aggregation.map(|(most, map)| Packed { most, placing: Placing::new(map) });
+        let packed = aggregation.map(|(most, map)| Packed {
+            most,
+            placing: Placing::new(map),
+            pace: Pace::new(limits.shard_percent),
+            paced_until: None,
+        });
         Self {
             limits,
             is_ordered,
@@ -106,7 +120,9 @@ impl<R> Scheduler<R> {
         let had_none = self.lanes.ready_lanes() == 0;
         let ticket = Ticket { number, era, put_at: now, hash, maybe_there: false, reply };
         self.lay(Item { record, ticket });
-        self.under_way < self.limits.calls && (had_none || self.is_due(now))
+        let paced_until = self.packed.as_ref().and_then(|packed| packed.paced_until);
+        let may_go = self.under_way < self.limits.calls && paced_until.is_none_or(|until| until <= now);
+        may_go && (had_none || self.is_due(now))
     }
 
     pub(super) fn lay(&mut self, item: Item<R>) {
@@ -169,7 +185,30 @@ impl<R> Scheduler<R> {
             lists = true;
         }
         let is_done = self.is_closing && self.eras.is_empty();
+        let paced_until = self.paced_until(now);
+        if let Some(packed) = &mut self.packed {
+            packed.paced_until = paced_until;
+        }
         Step { calls, settled, lists, wake: self.wake(now), is_done }
+    }
+
+    /// When the first lane may go that waits for its shard's pace alone.
+    fn paced_until(&self, now: Instant) -> Option<Instant> {
+        let packed = self.packed.as_ref()?;
+        let (all, held) = (self.all_is_due(), self.throttled());
+        let paced = self.lanes.ready().into_iter().filter_map(|id| {
+            let lane = self.lanes.ready_lane(id).filter(|_| !held.contains(&id))?;
+            let goes = all || self.lane_is_due(lane, now) || may_be_full(lane, packed.most);
+            packed.pace.next(id, now).filter(|_| goes)
+        });
+        paced.min()
+    }
+
+    /// The shards that have refused several entries, which then go first.
+    fn throttled(&self) -> BTreeSet<LaneId> {
+        let mut waiting: BTreeMap<LaneId, usize> = BTreeMap::new();
+        self.again.values().for_each(|entry| *waiting.entry(entry.lane).or_default() += 1);
+        waiting.into_iter().filter(|(_, entries)| *entries > MOST_THROTTLED).map(|(lane, _)| lane).collect()
     }
 
     fn is_stale(&self) -> bool {
@@ -186,11 +225,24 @@ impl<R> Scheduler<R> {
             return packed.placing.lists_at(now);
         }
         let again = self.again.first_key_value().map(|((at, _), _)| *at);
-        let lingered = self.lanes.oldest().and_then(|(_, lane)| lane.first());
-        let lingered = lingered.map(|item| item.ticket.put_at + self.limits.linger);
-        let first = again.into_iter().chain(lingered).min()?;
+        let first = again.into_iter().chain(self.lingered(now)).chain(self.paced()).min()?;
         let not_before = self.health.not_before().unwrap_or(first);
         self.health.admits(not_before.max(now), self.under_way, self.limits.calls).then(|| first.max(not_before))
+    }
+
+    /// When the record that has waited longest will have waited for as long as it should, of those that may go then.
+    fn lingered(&self, now: Instant) -> Option<Instant> {
+        let lingered = |lane: &Lane<R>| lane.first().map(|item| item.ticket.put_at + self.limits.linger);
+        let Some(packed) = &self.packed else { return lingered(self.lanes.oldest()?.1) };
+        let held = self.throttled();
+        let free = self.lanes.ready().into_iter().filter(|id| !held.contains(id));
+        let goes =
+            |id: LaneId| Some(lingered(self.lanes.ready_lane(id)?)?.max(packed.pace.next(id, now).unwrap_or(now)));
+        free.filter_map(goes).min()
+    }
+
+    fn paced(&self) -> Option<Instant> {
+        self.packed.as_ref()?.paced_until
     }
 
     /// Lays everything into new lanes, where there is a new listing and nothing is on its way.
@@ -202,6 +254,9 @@ impl<R> Scheduler<R> {
         for (item, placed) in resolved.placed {
             self.eras.remove(item.ticket.era);
             settled.push(item.settled(super::item::Fate::Placed(placed)));
+        }
+        if let Some(packed) = &mut self.packed {
+            packed.pace.forget();
         }
         let mut waiting = self.lanes.take_all();
         waiting.extend(std::mem::take(&mut self.again).into_values().flat_map(Entry::into_items));
@@ -263,12 +318,12 @@ impl<R> Scheduler<R> {
     }
 
     fn load_packed(&mut self, most: Aggregation, now: Instant, load: &mut Load<R>) {
-        let all = self.all_is_due();
+        let (all, throttled) = (self.all_is_due(), self.throttled());
         for id in self.lanes.ready() {
             while let Some(lane) = self.lanes.ready_lane(id) {
                 let goes = all || self.lane_is_due(lane, now);
-                let at_most = lane.bytes().saturating_add(lane.len().saturating_mul(MOST_AROUND));
-                if !goes && at_most < most.bytes && lane.len() < most.records {
+                let waits = self.packed.as_ref().is_some_and(|packed| packed.pace.next(id, now).is_some());
+                if waits || throttled.contains(&id) || (!goes && !may_be_full(lane, most)) {
                     break;
                 }
                 let (count, weight, is_aggregate) = fit(lane.waiting().map(|item| &item.record), most);
@@ -280,6 +335,9 @@ impl<R> Scheduler<R> {
                     return;
                 }
                 let entry = self.entry(id, count, weight, is_aggregate);
+                if let Some(packed) = &mut self.packed {
+                    packed.pace.spend(id, weight, now);
+                }
                 load.add(entry);
             }
         }
@@ -301,6 +359,12 @@ impl<R> Scheduler<R> {
             backoff: None,
         }
     }
+}
+
+/// Whether a lane may hold enough for an aggregate, as far as can be told without packing it.
+fn may_be_full<R>(lane: &Lane<R>, most: Aggregation) -> bool {
+    let at_most = lane.bytes().saturating_add(lane.len().saturating_mul(MOST_AROUND));
+    at_most >= most.bytes || lane.len() >= most.records
 }
 
 /// A call that is being filled.

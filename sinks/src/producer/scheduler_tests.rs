@@ -23,6 +23,8 @@ pub(super) const LIMITS: Limits = Limits {
     calls: 4,
     linger: Duration::from_millis(100),
     give_up_after: Duration::from_secs(60),
+    // As if shards took whatever comes.
+    shard_percent: u32::MAX,
 };
 
 fn record(key: &str, data: &str) -> UserRecord {
@@ -294,6 +296,64 @@ fn an_aggregate_waits_until_it_is_full_or_due() {
     let packed: usize = sizes.iter().sum();
     assert!(sizes.iter().all(|size| (21..=24).contains(size)), "each is full: {sizes:?}");
     assert!((76..100).contains(&packed), "full ones go along, the rest lingers: {sizes:?}");
+}
+
+/// A shard with 60 records of 10,000 bytes that are packed by tens, and what it takes.
+fn of_one_shard(now: Instant) -> Scheduler<u64> {
+    let most = Aggregation { bytes: 110_000, records: 10 };
+    let limits = Limits { shard_percent: 100, ..LIMITS };
+    let mut scheduler = Scheduler::new(limits, false, Some((most, one_shard())));
+    for id in 0..60 {
+        scheduler.put(record("k", &"x".repeat(10_000)), hash_of("k"), now, id);
+    }
+    scheduler.close();
+    scheduler
+}
+
+#[test]
+fn packed_records_go_to_a_shard_as_fast_as_it_takes_them() {
+    let start = Instant::now();
+    let (mut scheduler, mut now, mut sent) = (of_one_shard(start), start, Vec::new());
+    while sent.len() < 6 {
+        let step = scheduler.step(now);
+        for call in step.calls {
+            sent.extend(call.entries.iter().map(|_| (now - start).as_millis()));
+            let answer = all(&call);
+            scheduler.answered(call, answer, now, 0.0);
+        }
+        if sent.len() < 6 {
+            let wake = step.wake.unwrap();
+            assert!(wake > now, "it would look again and again");
+            assert!(!put(&mut scheduler, "k", 99, now), "nor does a put let it look before that");
+            now = wake;
+        }
+    }
+    // Two at once, since it may be a tenth of a second ahead; then one whenever the last has been taken, of some 95 ms each.
+    assert_eq!(sent, [0, 0, 90, 186, 281, 377]);
+}
+
+#[test]
+fn what_a_shard_has_refused_goes_before_anything_new() {
+    let start = Instant::now();
+    let mut scheduler = of_one_shard(start);
+    let (mut now, mut refused, mut wake) = (start, 0, None);
+    while refused < MOST_THROTTLED + 1 {
+        let step = scheduler.step(now);
+        for call in step.calls {
+            refused += call.entries.len();
+            let answer = Answer::Each(call.entries.iter().map(|_| Err(failure(Failed::Throttled))).collect());
+            scheduler.answered(call, answer, now, 1.0 - f64::EPSILON);
+        }
+        wake = step.wake;
+        now += Duration::from_millis(95);
+    }
+    // Their pace would let more go by now.
+    assert!(wake.is_some_and(|at| at < now));
+    assert!(scheduler.step(now).calls.is_empty());
+    let call = only(scheduler.step(now + Duration::from_secs(1)).calls);
+    let (first, rest) = call.entries.split_at(refused);
+    assert!(first.iter().all(|entry| entry.backoff.is_some()), "{call:?}");
+    assert!(!rest.is_empty() && rest.iter().all(|entry| entry.backoff.is_none()), "{call:?}");
 }
 
 proptest! {

@@ -47,6 +47,7 @@ pub struct ProducerSettings {
     pub(super) call_bytes: usize,
     pub(super) call_records: usize,
     pub(super) calls: usize,
+    pub(super) shard_percent: u32,
 }
 
 impl ProducerSettings {
@@ -68,6 +69,7 @@ impl ProducerSettings {
             call_bytes: 5 << 20,
             call_records: MOST_CALL_RECORDS,
             calls: 8,
+            shard_percent: 100,
         }
     }
 
@@ -179,6 +181,16 @@ impl ProducerSettings {
         self
     }
 
+    /// How fast packed records go to a shard at most, in percent of what the service takes of it (1,000 records and 1 MiB a
+    /// second); 100 by default, at least 1. Less leaves room for others that write to the same shards; more is refused
+    /// again and again, unless the stream is no common one. The Kinesis Producer Library calls it `RateLimit`. Records
+    /// that are not packed go as they come, since nobody knows their shards.
+    #[must_use]
+    pub fn rate_limit(mut self, percent: u32) -> Self {
+        self.shard_percent = percent.max(1);
+        self
+    }
+
     pub(super) fn limits(&self) -> Limits {
         Limits {
             call_records: self.call_records,
@@ -186,6 +198,7 @@ impl ProducerSettings {
             calls: self.calls,
             linger: self.linger,
             give_up_after: self.give_up_after,
+            shard_percent: self.shard_percent,
         }
     }
 
@@ -211,6 +224,7 @@ impl fmt::Debug for ProducerSettings {
             .field("record_bytes", &self.record_bytes)
             .field("call_bytes", &self.call_bytes)
             .field("calls", &self.calls)
+            .field("rate_limit", &self.shard_percent)
             .finish_non_exhaustive()
     }
 }

@@ -59,6 +59,8 @@ impl Simulation {
             call_bytes: 400,
             calls: 3,
             give_up_after: Duration::from_secs(1 << 40),
+            // Of every other course the shards are slow: ten records a second.
+            shard_percent: if course.seed.is_multiple_of(2) { 1 } else { LIMITS.shard_percent },
             ..LIMITS
         };
         Self {

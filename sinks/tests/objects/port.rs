@@ -197,7 +197,8 @@ fn many_epochs_become_few_objects() {
 
 #[test]
 fn a_full_spool_file_is_shipped_by_records_and_by_bytes() {
-    for full in [|sink: ObjectSink<u64>| sink.roll_records(10), |sink: ObjectSink<u64>| sink.roll_bytes(8 + 13 * 10)] {
+    // A block of lines has 13 bytes around them, and most numbers here have three.
+    for full in [|sink: ObjectSink<u64>| sink.roll_records(10), |sink: ObjectSink<u64>| sink.roll_bytes(13 + 3 * 10)] {
         let store = memory();
         let (sink, _) = holding(&store);
         let mut job = job(&store, full(sink));
@@ -205,10 +206,10 @@ fn a_full_spool_file_is_shipped_by_records_and_by_bytes() {
         job.stage(0, 25);
         epoch(&mut job);
         assert_eq!(visible(store.as_ref()).len(), 2);
-        job.stage(0, 5);
+        job.stage(0, 9);
         epoch(&mut job);
         assert_eq!(visible(store.as_ref()).len(), 3);
-        assert!(numbers(store.as_ref()).len() >= 29);
+        assert!(numbers(store.as_ref()).len() >= 30);
     }
 }
 
@@ -369,23 +370,61 @@ fn odd(number: u64, is_odd: bool) -> Odd {
     Odd { keys: is_odd.then_some(((1, 2), 3)).into_iter().collect(), number }
 }
 
+fn some_odd() -> [Odd; 4] {
+    [odd(1, false), odd(2, true), odd(3, false), odd(4, true)]
+}
+
+/// The odd ones are in the rejected object of this start, with the reason, and the others in its object.
+fn assert_odd_apart(store: &dyn ObjectStore, start: &str) {
+    let all = everything(store);
+    let (name, bytes) = all.iter().find(|(name, _)| name.contains("_rejected")).unwrap();
+    assert_eq!(*name, format!("out/_rejected/job.charges-{start}-p000.ndjson"));
+    assert_eq!(lines(name, bytes).len(), 2);
+    assert!(lines(name, bytes)[0].contains("\"error\":\"key must be a string\""), "{:?}", lines(name, bytes));
+    let written: Vec<_> = visible(store).iter().flat_map(|(name, bytes)| lines(name, bytes)).collect();
+    assert_eq!(written, [r#"{"keys":{},"number":1}"#, r#"{"keys":{},"number":3}"#]);
+    assert_manifested(store);
+}
+
 #[test]
 fn records_that_cannot_be_written_are_kept_apart_or_stop_the_job() {
     let (store, place) = (memory(), Place::new());
-    let records = [odd(1, false), odd(2, true), odd(3, false), odd(4, true)];
-    let sink = || objects_in::<Odd>(Arc::clone(&store), "out").roll_after(Duration::ZERO);
-    let error = place.epoch(&sink(), 1, &records, true).unwrap_err();
+    let sink = || objects_in::<Odd>(Arc::clone(&store), "out").roll_after(Duration::ZERO).format(Ndjson.gzip());
+    let error = place.epoch(&sink(), 1, &some_odd(), true).unwrap_err();
     assert!(error.to_string().contains("could not write a committed record"), "{error}");
     assert!(visible(store.as_ref()).is_empty());
     // The spooled records wait for a program that keeps such records.
     place.epoch(&sink().keep_rejected(), 2, &[], false).unwrap();
-    let all = everything(store.as_ref());
-    let (name, bytes) = all.iter().find(|(name, _)| name.contains("_rejected")).unwrap();
-    assert_eq!(name, "out/_rejected/job.charges-i00001-w00-s000000-f0000000001-e0000000001-p000.ndjson");
-    assert_eq!(lines(name, bytes).len(), 2);
-    assert!(lines(name, bytes)[0].contains("\"error\":\"key must be a string\""), "{:?}", lines(name, bytes));
-    let written: Vec<_> = visible(store.as_ref()).iter().flat_map(|(name, bytes)| lines(name, bytes)).collect();
-    assert_eq!(written, [r#"{"keys":{},"number":1}"#, r#"{"keys":{},"number":3}"#]);
+    assert_odd_apart(store.as_ref(), "i00001-w00-s000000-f0000000001-e0000000001");
+}
+
+#[test]
+fn records_without_a_line_are_kept_apart_or_stop_the_job_before_they_are_committed() {
+    let (store, place) = (memory(), Place::new());
+    let sink = || objects_in::<Odd>(Arc::clone(&store), "out").roll_after(Duration::ZERO);
+    let error = place.epoch(&sink(), 1, &some_odd(), true).unwrap_err();
+    let told = "could not write a record: key must be a string; give the sink a place for such records (keep_rejected)";
+    assert!(error.to_string().contains(told), "{error}");
+    // Nothing is lost: the next start reads them again.
+    place.epoch(&sink().keep_rejected(), 2, &some_odd(), true).unwrap();
+    assert_odd_apart(store.as_ref(), "i00002-w00-s000000-f0000000002-e0000000002");
+}
+
+#[test]
+fn a_spool_of_lines_is_shipped_as_it_is_by_a_program_that_would_write_otherwise() {
+    let (store, place) = (memory(), Place::new());
+    let sink = objects_in::<u64>(Arc::clone(&store), "out").roll_after(Duration::from_secs(3_600));
+    place.epoch(&sink, 1, &[1, 2, 3], true).unwrap();
+    assert!(visible(store.as_ref()).is_empty());
+    // Another format, partitions, and another type of records: the lines are what was committed.
+    let other = objects_in::<Odd>(Arc::clone(&store), "out").format(Ndjson.zstd());
+    let other = other.partitioned_by("p={p}").partition_field("p", |odd: &Odd| odd.number.into());
+    place.epoch(&other, 2, &[], false).unwrap();
+    let found = visible(store.as_ref());
+    let (name, bytes) = found.first_key_value().unwrap();
+    assert_eq!(name, "out/job.charges-i00001-w00-s000000-f0000000001-e0000000001-p000.ndjson");
+    assert_eq!((found.len(), lines(name, bytes)), (1, vec!["1".to_owned(), "2".to_owned(), "3".to_owned()]));
+    assert_manifested(store.as_ref());
 }
 
 #[test]
@@ -463,7 +502,8 @@ struct Deeper {
 fn spooled_records_are_not_read_as_another_type() {
     let (store, place) = (memory(), Place::new());
     let held = || Duration::from_secs(3600);
-    let sink = objects_in::<Before>(Arc::clone(&store), "out").roll_after(held());
+    // Compressed, and so not spooled as it will be in the object.
+    let sink = objects_in::<Before>(Arc::clone(&store), "out").roll_after(held()).format(Ndjson.gzip());
     place.epoch(&sink, 1, &[Before { account: 1, cents: 2 }], true).unwrap();
     let swapped = objects_in::<Swapped>(Arc::clone(&store), "out").roll_after(held());
     let error = place.epoch(&swapped, 2, &[], false).unwrap_err();
