@@ -15,6 +15,7 @@ mod opening;
 mod pack;
 mod packer;
 mod parts;
+pub(crate) mod reach;
 mod settings;
 mod shape;
 mod shipper;
