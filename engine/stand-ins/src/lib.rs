@@ -12,6 +12,7 @@ pub mod kinesis_local;
 pub mod log;
 pub mod ministack;
 pub mod postgres;
+pub mod redshift;
 pub mod sdk;
 pub mod search;
 pub mod servers;

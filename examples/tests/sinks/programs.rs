@@ -24,39 +24,39 @@ const POINTS: [&str; 3] =
     ["commit::before-durable=kill(1)", "commit::after-durable=kill(1)", "commit::after-flush=kill(1)"];
 
 /// A program with its folders.
-struct Program {
+pub(crate) struct Program {
     folder: TempDir,
     program: &'static str,
     args: Vec<String>,
 }
 
 impl Program {
-    fn new(program: &'static str) -> Self {
+    pub(crate) fn new(program: &'static str) -> Self {
         Self { folder: tempfile::tempdir().unwrap(), program, args: Vec::new() }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// A file of lines in the input.
-    fn lines(self, lines: impl Iterator<Item = String>) -> Self {
+    pub(crate) fn lines(self, lines: impl Iterator<Item = String>) -> Self {
         std::fs::create_dir(self.path("in")).unwrap();
         std::fs::write(self.path("in/lines.ndjson"), lines.map(|line| line + "\n").collect::<String>()).unwrap();
         let input = self.path("in").display().to_string();
         self.args(["--input", &input])
     }
 
-    fn args<const N: usize>(mut self, args: [&str; N]) -> Self {
+    pub(crate) fn args<const N: usize>(mut self, args: [&str; N]) -> Self {
         self.args.extend(args.map(str::to_owned));
         self
     }
 
-    fn start(&self, points: &str) -> Output {
+    pub(crate) fn start(&self, points: &str) -> Output {
         self.command(points).output().unwrap()
     }
 
-    fn command(&self, points: &str) -> Command {
+    pub(crate) fn command(&self, points: &str) -> Command {
         let mut command = Command::new(self.program);
         command.args(&self.args).arg("--state").arg(self.path("state"));
         // Small and many: there are several commits to die in.
@@ -68,7 +68,7 @@ impl Program {
     }
 
     /// Dies at each point, one start after the other; then comes to its end. Gives what the last start printed.
-    fn run(&self) -> String {
+    pub(crate) fn run(&self) -> String {
         for point in POINTS {
             let died = self.start(point);
             assert_eq!(died.status.signal(), Some(9), "{point}: {}", String::from_utf8_lossy(&died.stderr));

@@ -15,6 +15,7 @@ mod opening;
 mod pack;
 mod packer;
 mod parts;
+pub(crate) mod reach;
 mod sets;
 mod settings;
 mod shape;

@@ -2,35 +2,21 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use async_trait::async_trait;
 use aws_config::SdkConfig;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential};
+use object_store::ObjectStore;
+use object_store::aws::AmazonS3;
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
-use object_store::{ClientConfigKey, CredentialProvider, ObjectStore, RetryConfig};
-use shardflow::{Error, ErrorKind, Result};
-use shardflow_aws::config::Given;
-use shardflow_aws::connect::Opening;
+use shardflow::{Error, Result};
 use url::Url;
 
 use super::failure::text;
-
-/// How long finding the AWS configuration may take.
-const CONFIGURE: Duration = Duration::from_secs(60);
-
-/// The longest that one call may take.
-const LONGEST_CALL: Duration = Duration::from_secs(120);
-
-/// The variable that names S3's address alone, as the cloud's own tools have it.
-const S3_ENDPOINT: &str = "AWS_ENDPOINT_URL_S3";
+use super::reach::{Reach, once};
 
 /// The least part that S3 takes.
 const S3_PART: u64 = 5 << 20;
@@ -140,37 +126,37 @@ impl Located {
         let place = format!("{}://{bucket}", url.scheme());
         let (store, multipart, leftovers): (Arc<dyn ObjectStore>, Arc<dyn MultipartStore>, _) = match url.scheme() {
             "s3" => {
-                let s3 = self.s3(bucket).await?;
+                let s3 = self.reach().s3(bucket).await?;
                 (Arc::new(s3.clone()), Arc::new(s3.clone()), Leftovers::S3(s3))
             }
             "gs" => {
                 let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
-                for (key, value) in self.client() {
+                for (key, value) in self.reach().client() {
                     builder = builder.with_config(GoogleConfigKey::Client(key), value);
                 }
-                for (key, value) in self.keys::<GoogleConfigKey>()? {
+                for (key, value) in self.reach().keys::<GoogleConfigKey>()? {
                     builder = builder.with_config(key, value);
                 }
                 if let Some(endpoint) = &self.endpoint {
                     builder = builder.with_config(GoogleConfigKey::BaseUrl, endpoint);
                 }
                 let gs = builder.with_retry(once()).build();
-                let gs = Arc::new(gs.map_err(|error| unusable(&place, &error))?);
+                let gs = Arc::new(gs.map_err(|error| self.reach().unusable(&place, &error))?);
                 (Arc::clone(&gs) as _, gs, Leftovers::Hidden)
             }
             _ => {
                 let mut builder = MicrosoftAzureBuilder::from_env().with_container_name(bucket);
-                for (key, value) in self.client() {
+                for (key, value) in self.reach().client() {
                     builder = builder.with_config(AzureConfigKey::Client(key), value);
                 }
-                for (key, value) in self.keys::<AzureConfigKey>()? {
+                for (key, value) in self.reach().keys::<AzureConfigKey>()? {
                     builder = builder.with_config(key, value);
                 }
                 if let Some(endpoint) = &self.endpoint {
                     builder = builder.with_endpoint(endpoint.clone());
                 }
                 let azure = builder.with_retry(once()).build();
-                let azure = Arc::new(azure.map_err(|error| unusable(&place, &error))?);
+                let azure = Arc::new(azure.map_err(|error| self.reach().unusable(&place, &error))?);
                 (Arc::clone(&azure) as _, azure, Leftovers::Hidden)
             }
         };
@@ -186,104 +172,17 @@ impl Located {
         Ok(Opened { store: Arc::new(store), multipart: None, prefix, place, leftovers: Leftovers::Disk(path) })
     }
 
-    async fn s3(&self, bucket: &str) -> Result<AmazonS3> {
-        let options = self.keys::<AmazonS3ConfigKey>()?;
-        let own =
-            |key: &AmazonS3ConfigKey| matches!(key, AmazonS3ConfigKey::AccessKeyId | AmazonS3ConfigKey::SkipSignature);
-        let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-        let given = self.sdk_config.as_ref().and_then(SdkConfig::endpoint_url).map(ToOwned::to_owned);
-        let mut endpoint = self.endpoint.clone().or(given).or_else(|| std::env::var(S3_ENDPOINT).ok());
-        if options.iter().any(|(key, _)| own(key)) {
-            if let Some(region) = &self.region {
-                builder = builder.with_region(region);
-            }
-        } else {
-            let given = Given {
-                config: self.sdk_config.as_ref(),
-                endpoint: self.endpoint.as_deref(),
-                region: self.region.as_deref(),
-                otherwise: None,
-            };
-            let opening = Opening::new(ErrorKind::Sink, format!("bucket \"{bucket}\""), CONFIGURE);
-            let (config, _) = opening.configure(given).await?;
-            if let Some(region) = config.region() {
-                builder = builder.with_region(region.to_string());
-            }
-            if let Some(provider) = config.credentials_provider() {
-                builder = builder.with_credentials(Arc::new(FromSdk(provider)));
-            }
-            endpoint = endpoint.or_else(|| config.endpoint_url().map(ToOwned::to_owned));
-        }
-        for (key, value) in self.client() {
-            builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
-        }
-        if let Some(endpoint) = endpoint {
-            // Who names an address without TLS means it, wherever it is named.
-            builder = builder.with_allow_http(endpoint.starts_with("http://")).with_endpoint(endpoint);
-        }
-        for (key, value) in options {
-            builder = builder.with_config(key, value);
-        }
-        let s3 = builder.with_retry(once()).build();
-        s3.map_err(|error| unusable(&format!("s3://{bucket}"), &error))
-    }
-
-    /// The options, as this kind of store knows them.
-    fn keys<K: FromStr>(&self) -> Result<Vec<(K, &str)>> {
-        let key = |(key, value): &'_ (String, String)| {
-            let parsed = key.to_ascii_lowercase().parse::<K>();
-            let unknown =
-                || Error::config(format!("could not use the option \"{key}\": this store has none of that name"));
-            parsed.map(|key| (key, value.clone())).map_err(|_| unknown())
-        };
-        let keys: Vec<(K, String)> = self.options.iter().map(key).collect::<Result<_>>()?;
-        let values = self.options.iter().map(|(_, value)| value.as_str());
-        Ok(keys.into_iter().map(|(key, _)| key).zip(values).collect())
-    }
-
-    /// What is set of the HTTP client.
-    fn client(&self) -> Vec<(ClientConfigKey, String)> {
-        let config = self.sdk_config.as_ref().and_then(SdkConfig::endpoint_url);
-        let is_plain = |endpoint: &str| endpoint.starts_with("http://");
-        let allows = self.endpoint.as_deref().or(config).is_some_and(is_plain);
-        let time = (ClientConfigKey::Timeout, format!("{} seconds", LONGEST_CALL.as_secs()));
-        let plain = allows.then(|| (ClientConfigKey::AllowHttp, "true".to_owned()));
-        [Some(time), plain].into_iter().flatten().collect()
-    }
-}
-
-/// Retries are ours: those of the crate would hide how long calls fail.
-fn once() -> RetryConfig {
-    RetryConfig { max_retries: 0, ..RetryConfig::default() }
-}
-
-fn unusable(place: &str, error: &object_store::Error) -> Error {
-    Error::config(format!("could not use \"{place}\": {}", text(error)))
-}
-
-/// The credentials of the AWS SDK, which knows profiles, SSO and processes, and renews what runs out.
-#[derive(Debug)]
-struct FromSdk(SharedCredentialsProvider);
-
-#[async_trait]
-impl CredentialProvider for FromSdk {
-    type Credential = AwsCredential;
-
-    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        let credentials = self.0.provide_credentials().await;
-        let credentials = credentials
-            .map_err(|error| object_store::Error::Unauthenticated { path: String::new(), source: Box::new(error) })?;
-        Ok(Arc::new(AwsCredential {
-            key_id: credentials.access_key_id().to_owned(),
-            secret_key: credentials.secret_access_key().to_owned(),
-            token: credentials.session_token().map(ToOwned::to_owned),
-        }))
+    fn reach(&self) -> Reach<'_> {
+        let Self { url: _, endpoint, region, sdk_config, options } = self;
+        let (endpoint, region) = (endpoint.as_deref(), region.as_deref());
+        Reach { endpoint, region, sdk_config: sdk_config.as_ref(), options }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shardflow::ErrorKind;
 
     #[test]
     fn urls_that_cannot_work_are_refused_without_being_repeated() {

@@ -61,6 +61,7 @@ impl<R> Scheduler<R> {
         self.under_way = self.under_way.saturating_sub(1);
         let mut answering =
             Answering { scheduler: self, now, dice, settled: Vec::new(), retried: Retried::default(), passing: None };
+        let was_carried_out = matches!(answer, Answer::Each(_));
         let is_alive = match answer {
             Answer::Each(fates) => answering.each(call, fates),
             Answer::Failed { failure, maybe_there, blames_a_record } => {
@@ -68,6 +69,9 @@ impl<R> Scheduler<R> {
             }
         };
         let Answering { settled, retried, passing, .. } = answering;
+        // A shard that is refused has its own pace: the others go on.
+        let paces = self.packed.is_some() && passing.as_ref().is_some_and(|(failed, _)| *failed == Failed::Throttled);
+        let is_alive = is_alive || (was_carried_out && paces);
         let news = match passing {
             Some((failed, text)) if !is_alive => self.health.failed(failed, now, dice).then_some(News::Failing(text)),
             _ if is_alive => self.health.succeeded(now).map(News::Well),

@@ -49,6 +49,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_config::SdkConfig;
 use object_store::ObjectStore;
 use serde::Serialize;
 use shardflow::sink::{Committer, Sink, SinkContext, SinkWriter};
@@ -152,18 +153,43 @@ impl<T> Clone for RedshiftSink<T> {
 }
 
 impl<T> RedshiftSink<T> {
-    /// Where files are staged: `s3://bucket/prefix`. Credentials and region come from the environment, unless
-    /// [`staging_store`](Self::staging_store) says how the bucket is reached.
+    /// Where files are staged: `s3://bucket/prefix`. Credentials, region and endpoint come from the environment, the profile, SSO or
+    /// the machine's role, as the AWS SDK finds them, or from the settings.
     #[must_use]
     pub fn staged_in(mut self, url: impl Into<String>) -> Self {
         self.table.staged_in = Some(url.into());
         self
     }
 
-    /// How the bucket of [`staged_in`](Self::staged_in) is reached. Paths in this store are the bucket's keys.
+    /// How the bucket of [`staged_in`](Self::staged_in) is reached, in place of all that finds it otherwise. Paths in this store are
+    /// the bucket's keys.
     #[must_use]
     pub fn staging_store(mut self, store: Arc<dyn ObjectStore>) -> Self {
         self.table.store = Some(store);
+        self
+    }
+
+    /// Another endpoint of the bucket's than the region's own, by which this sink reaches it: a URL. Redshift does not learn of it.
+    /// Not with [`staging_store`](Self::staging_store).
+    #[must_use]
+    pub fn staging_endpoint(mut self, url: impl Into<String>) -> Self {
+        self.table.endpoint = Some(url.into());
+        self
+    }
+
+    /// An AWS configuration of the user's own for the bucket: credentials, region, endpoint. Not with
+    /// [`staging_store`](Self::staging_store).
+    #[must_use]
+    pub fn staging_sdk_config(mut self, config: SdkConfig) -> Self {
+        self.table.sdk_config = Some(config);
+        self
+    }
+
+    /// An option of the bucket's store, by its name in the crate `object_store`: `aws_access_key_id`, `timeout`. Values are shown
+    /// nowhere. Not with [`staging_store`](Self::staging_store).
+    #[must_use]
+    pub fn staging_option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.table.options.push((name.into(), value.into()));
         self
     }
 
@@ -174,7 +200,7 @@ impl<T> RedshiftSink<T> {
         self
     }
 
-    /// The bucket's region, where it is not the cluster's.
+    /// The bucket's region, where it is not the cluster's, or not that of the environment.
     #[must_use]
     pub fn region(mut self, name: impl Into<String>) -> Self {
         self.table.region = Some(name.into());

@@ -1,9 +1,10 @@
-//! What the user has set, checked. Pure but for the environment that a store's credentials come from.
+//! What the user has set, checked. Pure but for the way to the bucket, which is found last.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_config::SdkConfig;
 use object_store::ObjectStore;
 use shardflow::sink::SinkContext;
 use shardflow::{Error, Result};
@@ -12,6 +13,7 @@ use super::load::Target;
 use super::sql::{self, ROW_NUMBER};
 use super::staging::Staging;
 use super::{Direct, Redshift, RunCopy};
+use crate::objects::reach::Reach;
 use crate::postgres::Password;
 use crate::postgres::dsn::{self, Dsn};
 use crate::postgres::marker::Owner;
@@ -29,7 +31,11 @@ pub(super) struct Table {
     name: String,
     pub(super) staged_in: Option<String>,
     pub(super) store: Option<Arc<dyn ObjectStore>>,
+    pub(super) endpoint: Option<String>,
+    pub(super) sdk_config: Option<SdkConfig>,
+    pub(super) options: Vec<(String, String)>,
     pub(super) iam_role: Option<String>,
+    /// The bucket's, to the staging as to `COPY`.
     pub(super) region: Option<String>,
     pub(super) keys: Option<Vec<String>>,
     pub(super) rejected: Option<String>,
@@ -48,6 +54,9 @@ impl Table {
             name,
             staged_in: None,
             store: None,
+            endpoint: None,
+            sdk_config: None,
+            options: Vec::new(),
             iam_role: None,
             region: None,
             keys: None,
@@ -61,13 +70,21 @@ impl Table {
             run_copy: Arc::new(Direct),
         }
     }
+
+    fn reach(&self) -> Reach<'_> {
+        let Self { endpoint, region, sdk_config, options, .. } = self;
+        let (endpoint, region) = (endpoint.as_deref(), region.as_deref());
+        Reach { endpoint, region, sdk_config: sdk_config.as_ref(), options }
+    }
 }
 
 impl fmt::Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let options: Vec<&String> = self.options.iter().map(|(name, _)| name).collect();
         f.debug_struct("Table")
             .field("name", &self.name)
             .field("staged_in", &self.staged_in.as_deref().map(Staging::shown))
+            .field("staging_options", &options)
             .field("keys", &self.keys)
             .field("rejected", &self.rejected)
             .field("loads", &self.loads)
@@ -92,7 +109,8 @@ impl Settings {
     /// Checks what the user has set.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](shardflow::ErrorKind::Config).
+    /// [`ErrorKind::Config`](shardflow::ErrorKind::Config); [`ErrorKind::Sink`](shardflow::ErrorKind::Sink) where the bucket's
+    /// credentials took too long.
     pub(super) fn read(cluster: &Redshift, table: &Table, columns: &[String], context: &SinkContext) -> Result<Self> {
         let mut dsn = dsn::parse(&cluster.server.connection)?;
         if let Some(roots) = &cluster.server.roots {
@@ -110,7 +128,6 @@ impl Settings {
         let url = table.staged_in.as_deref();
         let url =
             url.ok_or_else(|| Error::config("nothing says where files are staged: name a place with staged_in"))?;
-        let staging = Staging::new(url, table.store.clone(), &job, &step)?;
         let target = Target {
             table: table_name(&table.name)?,
             keys: keys(table.keys.as_deref(), columns)?,
@@ -121,6 +138,8 @@ impl Settings {
             is_serverless: cluster.is_serverless,
         };
         check_tables(&target)?;
+        let opening = Staging::open(url, table.store.clone(), table.reach(), &target.owner.job, &target.owner.step);
+        let staging = context.runtime.block_on(opening)?;
         Ok(Self {
             dsn,
             password: cluster.server.password.clone(),

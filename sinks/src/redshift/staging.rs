@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, RetryConfig};
-use shardflow::retry::Failed;
+use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
 use shardflow::sink::Trouble;
 use shardflow::vocabulary::{Incarnation, StepName};
 use shardflow::{Epoch, Error, Outcome, Result};
+
+use crate::objects::reach::{self, Reach};
 
 /// A folder in a bucket.
 #[derive(Clone)]
@@ -25,27 +25,36 @@ pub(super) struct Staging {
 }
 
 impl Staging {
-    /// Reads `s3://bucket/prefix`. Without a store the environment says how the bucket is reached.
+    /// Reads `s3://bucket/prefix`, and finds the way to the bucket unless there is a store.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](shardflow::ErrorKind::Config).
-    pub(super) fn new(url: &str, store: Option<Arc<dyn ObjectStore>>, job: &str, step: &str) -> Result<Self> {
+    /// [`ErrorKind::Config`](shardflow::ErrorKind::Config); [`ErrorKind::Sink`](shardflow::ErrorKind::Sink) where credentials
+    /// took too long.
+    pub(super) async fn open(
+        url: &str,
+        store: Option<Arc<dyn ObjectStore>>,
+        reach: Reach<'_>,
+        job: &str,
+        step: &str,
+    ) -> Result<Self> {
         let (bucket, prefix) = split(url)?;
         let store = match store {
             Some(store) => store,
-            None => Arc::new(s3(&bucket)?),
+            None => Arc::new(reach.s3(&bucket).await?),
         };
         // The store would write a "~" in another way, and Redshift would not find the key.
         let name = |text: &str| StepName::new(text).as_file_name().replace('~', ".");
         let folder = [prefix, name(job), name(step)].into_iter().filter(|part| !part.is_empty());
-        Ok(Self { store, bucket, folder: folder.collect::<Vec<_>>().join("/") })
+        Ok(Self { store, bucket: format!("s3://{bucket}"), folder: folder.collect::<Vec<_>>().join("/") })
     }
 
     /// What of a URL may be shown.
     pub(super) fn shown(url: &str) -> String {
         split(url).map_or_else(
             |_| "not a URL of S3".to_owned(),
-            |(bucket, prefix)| if prefix.is_empty() { bucket } else { format!("{bucket}/{prefix}") },
+            |(bucket, prefix)| {
+                if prefix.is_empty() { format!("s3://{bucket}") } else { format!("s3://{bucket}/{prefix}") }
+            },
         )
     }
 
@@ -110,8 +119,10 @@ impl Staging {
     }
 
     fn trouble(&self, attempted: &str, key: &str, error: &StoreError) -> Trouble {
-        let text = format!("could not {attempted} \"{}\": {error}", self.url(key));
-        Trouble { may_pass: may_pass(error), outcome: Outcome::Determinate, text }
+        let trouble = reach::trouble(error);
+        let text = format!("could not {attempted} \"{}\": {}", self.url(key), trouble.text);
+        // Nothing of the bucket counts before a load names it.
+        Trouble { outcome: Outcome::Determinate, text, ..trouble }
     }
 }
 
@@ -122,15 +133,7 @@ fn is_of_before(key: &str, before: Incarnation) -> bool {
     number.is_some_and(|number| number < before.number())
 }
 
-fn may_pass(error: &StoreError) -> Option<Failed> {
-    match error {
-        StoreError::Generic { .. } | StoreError::JoinError { .. } => Some(Failed::Transient),
-        StoreError::Unauthenticated { .. } => Some(Failed::Credentials),
-        _ => None,
-    }
-}
-
-/// Splits `s3://bucket/prefix`.
+/// Splits `s3://bucket/prefix` into the two.
 fn split(url: &str) -> Result<(String, String)> {
     let refuse = |why: &str| Error::config(format!("could not use the place where files are staged: {why}"));
     let rest = url.strip_prefix("s3://").ok_or_else(|| refuse("it is no URL like s3://bucket/prefix"))?;
@@ -143,17 +146,7 @@ fn split(url: &str) -> Result<(String, String)> {
     if !is_tame(prefix, "/.-_=") || prefix.split('/').any(|part| matches!(part, "." | "..")) || prefix.contains("//") {
         return Err(refuse("its prefix has other characters than letters, digits, and / . - _ ="));
     }
-    Ok((format!("s3://{bucket}"), prefix.to_owned()))
-}
-
-/// The bucket as the environment reaches it. Retries are ours.
-fn s3(bucket: &str) -> Result<impl ObjectStore> {
-    let once = RetryConfig { max_retries: 0, ..RetryConfig::default() };
-    AmazonS3Builder::from_env()
-        .with_url(bucket)
-        .with_retry(once)
-        .build()
-        .map_err(|cause| Error::config(format!("could not use \"{bucket}\" for staging")).caused_by(cause))
+    Ok((bucket.to_owned(), prefix.to_owned()))
 }
 
 #[cfg(test)]
@@ -161,13 +154,14 @@ mod tests {
     use super::*;
     use object_store::memory::InMemory;
 
-    fn staging(url: &str) -> Staging {
-        Staging::new(url, Some(Arc::new(InMemory::new())), "billing@one", "charges").unwrap()
+    async fn staging(url: &str) -> Staging {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        Staging::open(url, Some(store), Reach::default(), "billing@one", "charges").await.unwrap()
     }
 
-    #[test]
-    fn each_job_and_step_has_a_folder() {
-        let staging = staging("s3://b/red/A.b-c_d=e/");
+    #[tokio::test]
+    async fn each_job_and_step_has_a_folder() {
+        let staging = staging("s3://b/red/A.b-c_d=e/").await;
         let key = staging.file(Incarnation::new(3), Epoch::new(7), 1, 0);
         assert!(
             key.starts_with("red/A.b-c_d=e/billing_one.") && key.ends_with("/charges/0000000003-7-1-0.json.gz"),
@@ -182,12 +176,13 @@ mod tests {
         for url in ["https://b/x", "s3://", "s3://b/../x", "s3://b/a b", "s3://b/a//b", "s3://b?x"] {
             assert!(split(url).is_err(), "{url}");
         }
-        assert_eq!(split("s3://b").unwrap(), ("s3://b".to_owned(), String::new()));
+        assert_eq!(split("s3://b").unwrap(), ("b".to_owned(), String::new()));
+        assert_eq!(Staging::shown("s3://b/x/"), "s3://b/x");
     }
 
     #[tokio::test]
     async fn a_start_removes_what_earlier_ones_have_left_and_nothing_else() {
-        let staging = staging("s3://b");
+        let staging = staging("s3://b").await;
         let others = "elsewhere/0000000001-1-0-0.json.gz".to_owned();
         let (one, two) = (Incarnation::new(1), Incarnation::new(2));
         let left = [staging.file(one, Epoch::new(7), 0, 0), staging.of_load(one, Epoch::new(7), "manifest")];

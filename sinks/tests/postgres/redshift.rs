@@ -11,8 +11,11 @@ use shardflow::sink::{Sink, SinkContext};
 use shardflow::testing::sink::{Driver, Promise, conforms};
 use shardflow::vocabulary::Incarnation;
 use shardflow::{Epoch, ErrorKind, Outcome};
-use shardflow_sinks::RedshiftSink;
-use shardflow_stand_ins::postgres::Cluster;
+use shardflow_sinks::{RedshiftSink, redshift};
+use shardflow_stand_ins::ministack::Ministack;
+use shardflow_stand_ins::postgres::{Cluster, Database};
+use shardflow_stand_ins::redshift::{Bucket, Redshift};
+use shardflow_stand_ins::sdk::sdk_config;
 
 /// A cluster in which each write to the table is counted, so that an upsert cannot hide a second one.
 fn counting() -> Option<Standin> {
@@ -315,6 +318,21 @@ fn staged_files_are_removed_when_they_are_loaded_and_when_a_crash_has_left_them(
 }
 
 #[test]
+fn the_bucket_is_reached_by_a_configuration_of_the_sdk() {
+    let Some(db) = Database::fresh() else { return };
+    let Some(server) = db.runtime.block_on(Ministack::start()) else { return };
+    db.run("CREATE TABLE numbers (n bigint NOT NULL)");
+    let bucket = db.runtime.block_on(Bucket::create(&server.endpoint(), "staging"));
+    let cluster = Redshift::start(&db, bucket);
+    let sink = redshift(db.address_at(cluster.port())).table("numbers").column("n", |n: &u64| n);
+    let sink = sink.staged_in("s3://staging/red").staging_sdk_config(sdk_config(&server.endpoint(), None));
+    let mut engine = Engine::new(sink);
+    engine.start().unwrap();
+    engine.write(&[1, 2, 3]).unwrap();
+    assert_eq!(db.numbers("SELECT n FROM numbers ORDER BY n"), [1, 2, 3]);
+}
+
+#[test]
 fn tables_that_do_not_fit_are_refused_at_the_start() {
     let Some(place) = Standin::fresh() else { return };
     place.db.run(
@@ -350,12 +368,12 @@ fn tables_that_do_not_fit_are_refused_at_the_start() {
 #[test]
 fn no_password_comes_out() {
     let secret = "open-sesame-7712";
-    let cluster = shardflow_sinks::redshift(format!("postgres://loader:{secret}@127.0.0.1:1/x"));
+    let cluster = redshift(format!("postgres://loader:{secret}@127.0.0.1:1/x"));
     let sink = cluster.table("numbers").column("n", |n: &u64| n).staged_in(format!("s3://key:{secret}@b/x"));
     let said = format!("{cluster:?} {sink:?} {:?}", sink.clone().staged_in("s3://b/x").copy_name("x"));
     let error = Engine::new(sink).start().unwrap_err();
-    let unreachable =
-        cluster.table("numbers").column("n", |n: &u64| n).staged_in("s3://b/x").give_up_after(Duration::ZERO);
+    let unreachable = cluster.table("numbers").column("n", |n: &u64| n).staged_in("s3://b/x").region("eu-west-1");
+    let unreachable = unreachable.staging_option("aws_skip_signature", "true").give_up_after(Duration::ZERO);
     let other = Engine::new(unreachable).start().unwrap_err();
     let said = format!("{said} {error} {error:?} {other} {other:?}");
     assert!(!said.contains(secret), "{said}");

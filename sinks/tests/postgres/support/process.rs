@@ -21,8 +21,9 @@ use shardflow_sinks::{PostgresSink, RedshiftSink, postgres, redshift};
 use shardflow_sources::Files;
 use tempfile::TempDir;
 
-use super::redshift::{Copies, SYSTEM, Shared};
+use super::redshift::Shared;
 use shardflow_stand_ins::postgres::Database;
+use shardflow_stand_ins::redshift::{Copies, SYSTEM};
 
 /// A process that takes longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -103,7 +104,7 @@ fn to_redshift(database: &str, bucket: &Path) -> (RedshiftSink<Charge>, Redshift
             tokio::spawn(connection);
             client
         });
-        Shared(Arc::new(Copies::new(Arc::clone(&bucket), log)))
+        Shared(Arc::new(Copies::new(log)), Arc::clone(&bucket))
     };
     let cluster = redshift(database);
     let charges = cluster.table("charges").fields(["n", "account", "cents"]).rejected_to_table("rejected");
