@@ -19,9 +19,19 @@ use shardflow_stand_ins::stand::{Stand, put, read_stream};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// Where the starts before the last die.
-const POINTS: [&str; 3] =
-    ["commit::before-durable=kill(1)", "commit::after-durable=kill(1)", "commit::after-flush=kill(1)"];
+/// Where the starts before the last die: with nothing committed yet, then in the start that finds an epoch durable and not yet
+/// visible, then at the end.
+const POINTS: [&str; 9] = [
+    "commit::before-flush=kill(1)",
+    "commit::after-flush=kill(1)",
+    "commit::before-durable=kill(1)",
+    "commit::after-durable=kill(1)",
+    "recover::before-sinks=kill(1)",
+    "recover::after-sink=kill(1)",
+    "recover::before-sources=kill(1)",
+    "recover::after-acknowledge=kill(1)",
+    "commit::before-close=kill(1)",
+];
 
 /// A program with its folders.
 pub(crate) struct Program {

@@ -80,12 +80,13 @@ impl<R> Lanes<R> {
         self.lanes.get(&id).filter(|lane| !lane.is_held && !lane.waiting.is_empty())
     }
 
-    /// Puts a record behind the others of its lane.
-    pub(super) fn push(&mut self, id: LaneId, item: Item<R>) {
+    /// Puts a record behind the others of its lane. Gives whether there are none, and nothing holds it.
+    pub(super) fn push(&mut self, id: LaneId, item: Item<R>) -> bool {
         let lane = self.lanes.entry(id).or_insert_with(|| Lane { waiting: VecDeque::new(), bytes: 0, is_held: false });
         let weight = bytes(&item.record);
+        let is_first = !lane.is_held && lane.waiting.is_empty();
         if !lane.is_held {
-            if lane.waiting.is_empty() {
+            if is_first {
                 self.ready.insert((item.ticket.number, id));
             }
             self.ready_bytes = self.ready_bytes.saturating_add(weight);
@@ -93,6 +94,7 @@ impl<R> Lanes<R> {
         }
         lane.bytes = lane.bytes.saturating_add(weight);
         lane.waiting.push_back(item);
+        is_first
     }
 
     /// Takes the first records of a lane, which is then held where lanes are.

@@ -119,19 +119,24 @@ impl<R> Scheduler<R> {
         self.next_number = number.saturating_add(1);
         let had_none = self.lanes.ready_lanes() == 0;
         let ticket = Ticket { number, era, put_at: now, hash, maybe_there: false, reply };
-        self.lay(Item { record, ticket });
+        let is_first = self.lay(Item { record, ticket });
         let paced_until = self.packed.as_ref().and_then(|packed| packed.paced_until);
-        let may_go = self.under_way < self.limits.calls && paced_until.is_none_or(|until| until <= now);
-        may_go && (had_none || self.is_due(now))
+        let looks = match paced_until.filter(|until| *until > now) {
+            // The others wait for their shards, which this one need not wait for.
+            Some(_) => is_first,
+            None => had_none || self.is_due(now),
+        };
+        looks && self.under_way < self.limits.calls
     }
 
-    pub(super) fn lay(&mut self, item: Item<R>) {
+    /// Lays a record into its lane. Gives whether it is the first there.
+    pub(super) fn lay(&mut self, item: Item<R>) -> bool {
         let lane = match &self.packed {
             Some(packed) => packed.placing.predict(item.ticket.hash).0,
             None if self.is_ordered => item.ticket.hash,
             None => 0,
         };
-        self.lanes.push(lane, item);
+        self.lanes.push(lane, item)
     }
 
     /// What was put until now goes at once. Gives the number that [`has_settled`](Self::has_settled) is to be asked with.
@@ -262,7 +267,9 @@ impl<R> Scheduler<R> {
         waiting.extend(std::mem::take(&mut self.again).into_values().flat_map(Entry::into_items));
         waiting.extend(resolved.again);
         waiting.sort_unstable_by_key(|item| item.ticket.number);
-        waiting.into_iter().for_each(|item| self.lay(item));
+        for item in waiting {
+            self.lay(item);
+        }
     }
 
     /// Whether the first record of a lane has waited for as long as it should.

@@ -333,6 +333,28 @@ fn packed_records_go_to_a_shard_as_fast_as_it_takes_them() {
 }
 
 #[test]
+fn a_record_does_not_wait_for_the_pace_of_another_shard() {
+    let half = u128::MAX / 2;
+    let shard = |id: &str, first, last| Shard { id: id.into(), range: Range { first, last }, is_open: true };
+    let map = ShardMap::new(vec![shard("low", 0, half), shard("high", half + 1, u128::MAX)]).unwrap();
+    let limits = Limits { shard_percent: 100, ..LIMITS };
+    let (mut scheduler, start) = (Scheduler::new(limits, false, Some((Aggregation::default(), map))), Instant::now());
+    let large = || record("k", &"x".repeat((1 << 20) - 1));
+    scheduler.put(large(), 1, start, 0);
+    scheduler.put(large(), 1, start, 1);
+    // Larger than any aggregate, so it goes alone; the shard takes the second almost a second later.
+    let lingered = start + LIMITS.linger;
+    let step = scheduler.step(lingered);
+    assert_eq!((ids(&only(step.calls)), step.wake), (vec![0], Some(lingered + Duration::from_millis(900))));
+    let later = lingered + Duration::from_millis(10);
+    assert!(scheduler.put(record("k", "small"), u128::MAX, later, 2));
+    assert!(!scheduler.put(record("k", "small"), u128::MAX, later, 3), "only the first sets the time");
+    let step = scheduler.step(later);
+    assert_eq!((step.calls.len(), step.wake), (0, Some(later + LIMITS.linger)));
+    assert_eq!(ids(&only(scheduler.step(later + LIMITS.linger).calls)), [2, 3]);
+}
+
+#[test]
 fn what_a_shard_has_refused_goes_before_anything_new() {
     let start = Instant::now();
     let mut scheduler = of_one_shard(start);
