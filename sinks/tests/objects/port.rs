@@ -209,7 +209,8 @@ fn a_full_spool_file_is_shipped_by_records_and_by_bytes() {
         job.stage(0, 9);
         epoch(&mut job);
         assert_eq!(visible(store.as_ref()).len(), 3);
-        assert!(numbers(store.as_ref()).len() >= 30);
+        // The rest waits for more; with a second block and the file's head, the third is full early.
+        assert!((26..=30).contains(&numbers(store.as_ref()).len()));
     }
 }
 
