@@ -41,7 +41,7 @@ impl Uploads {
             shipping.objects.increment(1);
             delivery.records.increment(object.records);
             fail_point!("sink-objects::after-put", |_| Err(shardflow::Error::sink("stopped after an object")));
-            Ok(())
+            Ok::<(), shardflow::Error>(())
         });
         puts.buffer_unordered(self.concurrency.max(1)).try_collect::<()>().await?;
         fail_point!("sink-objects::before-manifest", |_| Err(shardflow::Error::sink("stopped before the manifest")));
