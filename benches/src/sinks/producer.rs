@@ -157,7 +157,7 @@ pub(super) fn measure(programs: &Programs, scratch: &Path, runs: usize, quick: b
         }
     }
     let [bare, plain, bare_limited, packing] = &usages;
-    let calls = format!("{CALLS} calls at a time; {SHARDS} shards, {KEYS} keys, records of {RECORD_BYTES} bytes,");
+    let calls = format!("with {CALLS} calls at a time; {SHARDS} shards, {KEYS} keys, records of {RECORD_BYTES} bytes,");
     Ok(vec![
         Entry::Speed(Speed {
             id: "producer".to_owned(),
