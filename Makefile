@@ -26,8 +26,8 @@ PARTS_FLAGS ?=
 # `make compare` measures the same jobs on Apache Flink, which it installs; see benches/compare/README.md.
 PYTHON ?= python3
 COMPARE_FLAGS ?=
-# Fail points let the crash tests kill a job at every named step of a commit; they are compiled in for tests only.
 ALL_FEATURES = shardflow-sources/cli,shardflow-sources/kcl,shardflow-sources/zookeeper,shardflow-sinks/full
+# Fail points let the crash tests kill a job at every named step of a commit; they are compiled in for tests only.
 TEST_FEATURES = --features $(ALL_FEATURES),shardflow-examples/failpoints
 
 .PHONY: demo test bench bench-parts compare compare-test setup servers deps fmt

@@ -61,17 +61,14 @@ impl<R> Scheduler<R> {
         self.under_way = self.under_way.saturating_sub(1);
         let mut answering =
             Answering { scheduler: self, now, dice, settled: Vec::new(), retried: Retried::default(), passing: None };
-        let was_carried_out = matches!(answer, Answer::Each(_));
         let is_alive = match answer {
-            Answer::Each(fates) => answering.each(call, fates),
+            // A shard that refuses has its own pace: the others go on.
+            Answer::Each(fates) => answering.each(call, fates) || answering.is_paced(),
             Answer::Failed { failure, maybe_there, blames_a_record } => {
                 answering.whole(call, &failure, maybe_there, blames_a_record)
             }
         };
         let Answering { settled, retried, passing, .. } = answering;
-        // A shard that is refused has its own pace: the others go on.
-        let paces = self.packed.is_some() && passing.as_ref().is_some_and(|(failed, _)| *failed == Failed::Throttled);
-        let is_alive = is_alive || (was_carried_out && paces);
         let news = match passing {
             Some((failed, text)) if !is_alive => self.health.failed(failed, now, dice).then_some(News::Failing(text)),
             _ if is_alive => self.health.succeeded(now).map(News::Well),
@@ -101,6 +98,11 @@ struct Answering<'a, R> {
 }
 
 impl<R> Answering<'_, R> {
+    /// Whether what was missed last was throttled, where shards have a pace.
+    fn is_paced(&self) -> bool {
+        self.scheduler.packed.is_some() && matches!(self.passing, Some((Failed::Throttled, _)))
+    }
+
     /// Gives whether any was taken.
     fn each(&mut self, call: Call<R>, fates: Vec<Result<super::item::At, Failure>>) -> bool {
         let mut taken = false;

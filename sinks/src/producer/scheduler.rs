@@ -8,7 +8,7 @@
 //! A call goes when the oldest record has lingered long enough, when there is enough for a full call, when somebody waits (a
 //! flush, or a put that finds no room), or with what is to be sent again, as soon as that may go.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use shardflow_aws::kpl::UserRecord;
@@ -200,20 +200,22 @@ impl<R> Scheduler<R> {
     /// When the first lane may go that waits for its shard's pace alone.
     fn paced_until(&self, now: Instant) -> Option<Instant> {
         let packed = self.packed.as_ref()?;
-        let (all, held) = (self.all_is_due(), self.throttled());
-        let paced = self.lanes.ready().into_iter().filter_map(|id| {
-            let lane = self.lanes.ready_lane(id).filter(|_| !held.contains(&id))?;
+        let all = self.all_is_due();
+        let paced = self.free_lanes().into_iter().filter_map(|id| {
+            let lane = self.lanes.ready_lane(id)?;
             let goes = all || self.lane_is_due(lane, now) || may_be_full(lane, packed.most);
             packed.pace.next(id, now).filter(|_| goes)
         });
         paced.min()
     }
 
-    /// The shards that have refused several entries, which then go first.
-    fn throttled(&self) -> BTreeSet<LaneId> {
+    /// The lanes from which something may go, but for those of shards that have refused several entries: these go first.
+    fn free_lanes(&self) -> Vec<LaneId> {
         let mut waiting: BTreeMap<LaneId, usize> = BTreeMap::new();
         self.again.values().for_each(|entry| *waiting.entry(entry.lane).or_default() += 1);
-        waiting.into_iter().filter(|(_, entries)| *entries > MOST_THROTTLED).map(|(lane, _)| lane).collect()
+        let mut lanes = self.lanes.ready();
+        lanes.retain(|id| waiting.get(id).is_none_or(|entries| *entries <= MOST_THROTTLED));
+        lanes
     }
 
     fn is_stale(&self) -> bool {
@@ -239,11 +241,9 @@ impl<R> Scheduler<R> {
     fn lingered(&self, now: Instant) -> Option<Instant> {
         let lingered = |lane: &Lane<R>| lane.first().map(|item| item.ticket.put_at + self.limits.linger);
         let Some(packed) = &self.packed else { return lingered(self.lanes.oldest()?.1) };
-        let held = self.throttled();
-        let free = self.lanes.ready().into_iter().filter(|id| !held.contains(id));
         let goes =
             |id: LaneId| Some(lingered(self.lanes.ready_lane(id)?)?.max(packed.pace.next(id, now).unwrap_or(now)));
-        free.filter_map(goes).min()
+        self.free_lanes().into_iter().filter_map(goes).min()
     }
 
     fn paced(&self) -> Option<Instant> {
@@ -325,12 +325,12 @@ impl<R> Scheduler<R> {
     }
 
     fn load_packed(&mut self, most: Aggregation, now: Instant, load: &mut Load<R>) {
-        let (all, throttled) = (self.all_is_due(), self.throttled());
-        for id in self.lanes.ready() {
+        let all = self.all_is_due();
+        for id in self.free_lanes() {
             while let Some(lane) = self.lanes.ready_lane(id) {
                 let goes = all || self.lane_is_due(lane, now);
                 let waits = self.packed.as_ref().is_some_and(|packed| packed.pace.next(id, now).is_some());
-                if waits || throttled.contains(&id) || (!goes && !may_be_full(lane, most)) {
+                if waits || (!goes && !may_be_full(lane, most)) {
                     break;
                 }
                 let (count, weight, is_aggregate) = fit(lane.waiting().map(|item| &item.record), most);

@@ -94,11 +94,13 @@ pub(super) fn open(folder: &Folder, name: String, length: u64) -> Result<(Header
     let mut blocks = Blocks { reader, folder: folder.clone(), name, length, start: 0, block: Vec::new() };
     let mut bytes = vec![0; records::HEADER];
     blocks.fill(&mut bytes)?;
-    if bytes.starts_with(&lines::MAGIC) {
+    let header = if bytes.starts_with(&lines::MAGIC) {
         bytes.resize(lines::HEADER, 0);
         blocks.fill(bytes.get_mut(records::HEADER..).unwrap_or_default())?;
-    }
-    let header = if bytes.starts_with(&lines::MAGIC) { lines::header(&bytes) } else { records::header(&bytes) };
+        lines::header(&bytes)
+    } else {
+        records::header(&bytes)
+    };
     let header = header.map_err(|error| blocks.damaged("its header").caused_by(error))?;
     Ok((header, blocks))
 }
