@@ -34,7 +34,7 @@ const CALLS: usize = 8;
 const SHARDS: i32 = 8;
 /// Partition keys. An aggregate names each once: with many more, packed records are larger by their keys.
 const KEYS: u64 = 100;
-const RECORDS: u64 = 300_000;
+const RECORDS: u64 = 600_000;
 /// Within the service's limits: some fifteen seconds for the loop, and for what packs.
 const LIMITED_RECORDS: u64 = 120_000;
 const PACKED_RECORDS: u64 = 600_000;
@@ -110,18 +110,25 @@ pub(super) fn produce(endpoint: &str, stream: &str, records: u64, packs: bool) -
         let settings = if packs { settings.aggregate(Aggregation::default()) } else { settings };
         let producer = Producer::open(settings).await?;
         let started = Instant::now();
-        let (told, mut receipts) = tokio::sync::mpsc::unbounded_channel::<Receipt>();
+        let (told, mut receipts) = tokio::sync::mpsc::unbounded_channel::<Vec<Receipt>>();
         let waiting = tokio::spawn(async move {
             let mut put = 0_u64;
-            while let Some(receipt) = receipts.recv().await {
-                receipt.await?;
-                put = put.saturating_add(1);
+            while let Some(receipts) = receipts.recv().await {
+                for receipt in receipts {
+                    receipt.await?;
+                    put = put.saturating_add(1);
+                }
             }
             Ok::<u64, shardflow::Error>(put)
         });
-        for number in 0..records {
-            let (key, data) = record(number);
-            let _ = told.send(producer.put(Record::new(key, data)).await);
+        let mut numbers = (0..records).peekable();
+        while numbers.peek().is_some() {
+            let mut receipts = Vec::with_capacity(CALL_RECORDS);
+            for number in numbers.by_ref().take(CALL_RECORDS) {
+                let (key, data) = record(number);
+                receipts.push(producer.put(Record::new(key, data)).await);
+            }
+            let _ = told.send(receipts);
         }
         drop(told);
         producer.flush().await?;

@@ -15,7 +15,8 @@ use crate::limits::names::FILE_WRITER;
 use crate::results::{Entry, Group, Measured, Speed};
 use crate::throughput::Programs;
 
-const RECORDS: u64 = 3_000_000;
+/// Enough for a dozen objects: while the first spool file fills and while the last one is packed, one core has nothing to do.
+const RECORDS: u64 = 6_000_000;
 /// How much of an encoder's output is written at a time.
 const WRITE_BYTES: usize = 256 << 10;
 

@@ -174,7 +174,7 @@ fn read(rest: &[u8]) -> Result<Aggregate, Malformed> {
 /// assert_eq!(open(&data).unwrap().records, [record]);
 /// ```
 #[must_use]
-pub fn aggregate(records: &[UserRecord]) -> Vec<u8> {
+pub fn aggregate<'a>(records: impl IntoIterator<Item = &'a UserRecord>) -> Vec<u8> {
     fn index<'a>(known: &mut HashMap<&'a str, u64>, table: &mut Vec<String>, key: &'a str) -> u64 {
         *known.entry(key).or_insert_with(|| {
             table.push(key.to_owned());

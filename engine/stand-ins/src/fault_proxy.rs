@@ -16,7 +16,9 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Collected, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, IF_NONE_MATCH, TRANSFER_ENCODING,
+};
 use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode};
@@ -271,7 +273,7 @@ async fn call(
     request: hyper::Request<Incoming>,
     client: Client,
 ) -> Result<Response<Written>, Broken> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let Ok(body) = body.collect().await.map(Collected::to_bytes) else { return client.reset() };
     let (request, fault, again) = shared.decide(&head, &body);
     if let Some(answer) = again.or_else(|| Whole::refusal(fault)) {
@@ -280,6 +282,7 @@ async fn call(
     match fault {
         Fault::ResetBefore => return client.reset(),
         Fault::Delay(time) => tokio::time::sleep(time).await,
+        Fault::Unconditional => drop(head.headers.remove(IF_NONE_MATCH)),
         _ => {}
     }
     let part = match fault {

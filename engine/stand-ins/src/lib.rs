@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "for tests alone, which may panic")]
 #![allow(missing_docs, reason = "not published, and what has no words says it by its name")]
 
+pub mod azurite;
 pub mod dynalite;
 pub mod fault_proxy;
 pub mod hook;

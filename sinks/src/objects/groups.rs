@@ -1,6 +1,6 @@
 //! The objects that are written at a time: one for each partition, window and shard that records of a spool file belong to.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use shardflow::{EventTime, Result};
@@ -25,7 +25,11 @@ pub(super) struct Named<'a> {
 
 /// An object that is written.
 pub(super) struct Writing<E> {
+    /// What its records have in common, as text.
+    name: String,
     partition: String,
+    window: Option<EventTime>,
+    shard: Option<String>,
     /// Which of its partition's objects it is.
     part: u32,
     pub(super) open: Open,
@@ -37,6 +41,10 @@ pub(super) struct Writing<E> {
 }
 
 impl<E> Writing<E> {
+    fn is_of(&self, group: Named<'_>) -> bool {
+        self.window == group.window && self.partition == group.partition && self.shard.as_deref() == group.shard
+    }
+
     /// Ends it; `None`: all of its records were refused, so it is none.
     pub(super) fn end<T, F: FileFormat<T, Encoder = E>>(
         mut self,
@@ -64,11 +72,14 @@ impl<E> Writing<E> {
 
 /// The objects that are written at a time.
 pub(super) struct Groups<E> {
-    /// By what their records have in common, as text.
-    writing: BTreeMap<String, Writing<E>>,
+    writing: Vec<Writing<E>>,
+    /// The place of each object among those that are written, by its name.
+    places: HashMap<String, usize>,
+    /// The place of the one that was found or begun last. Most records go where the one before them went.
+    last: usize,
     /// How many objects of a partition were begun.
     parts: HashMap<String, u32>,
-    /// What was looked for last.
+    /// The name that was looked for last.
     name: String,
     /// Bytes that encoders hold together.
     pub(super) held: usize,
@@ -76,24 +87,30 @@ pub(super) struct Groups<E> {
 
 impl<E> Default for Groups<E> {
     fn default() -> Self {
-        Self { writing: BTreeMap::new(), parts: HashMap::new(), name: String::new(), held: 0 }
+        let (places, parts) = (HashMap::new(), HashMap::new());
+        Self { writing: Vec::new(), places, last: 0, parts, name: String::new(), held: 0 }
     }
 }
 
 impl<E> Groups<E> {
     /// Whether there is an object for such records.
     pub(super) fn find(&mut self, group: Named<'_>) -> bool {
+        if self.writing.get(self.last).is_some_and(|last| last.is_of(group)) {
+            return true;
+        }
         self.name.clear();
         self.name.push_str(group.partition);
         // Neither a partition nor a number has a line break, and the shard comes last. Writing to a string does not fail.
         let window = group.window.map_or(0, EventTime::as_millis);
         let _ = write!(self.name, "\n{window}\n{}", group.shard.unwrap_or_default());
-        self.writing.contains_key(&self.name)
+        let place = self.places.get(&self.name);
+        self.last = place.copied().unwrap_or(self.last);
+        place.is_some()
     }
 
-    /// The object that was looked for, or begun.
+    /// The object that was found, or begun.
     pub(super) fn found(&mut self) -> Option<&mut Writing<E>> {
-        self.writing.get_mut(&self.name)
+        self.writing.get_mut(self.last)
     }
 
     /// Takes out the object that was not written to for longest, where there are too many.
@@ -104,8 +121,12 @@ impl<E> Groups<E> {
         if self.writing.len() < MOST_OPEN {
             return None;
         }
-        let oldest = self.writing.iter().min_by_key(|(_, writing)| writing.touched)?.0.clone();
-        let oldest = self.writing.remove(&oldest)?;
+        let (place, _) = self.writing.iter().enumerate().min_by_key(|(_, writing)| writing.touched)?;
+        let oldest = self.writing.swap_remove(place);
+        self.places.remove(&oldest.name);
+        if let Some(moved) = self.writing.get(place) {
+            self.places.insert(moved.name.clone(), place);
+        }
         self.held = self.held.saturating_sub(oldest.encoder.buffered());
         Some(oldest)
     }
@@ -120,9 +141,19 @@ impl<E> Groups<E> {
         let part = *next;
         *next = next.saturating_add(1);
         self.held = self.held.saturating_add(encoder.buffered());
-        let range = group.shard.map(Range::of);
-        let writing = Writing { partition, part, open: Open::new(), encoder, touched: 0, range };
-        self.writing.insert(self.name.clone(), writing);
+        self.last = self.writing.len();
+        self.places.insert(self.name.clone(), self.last);
+        self.writing.push(Writing {
+            name: self.name.clone(),
+            partition,
+            window: group.window,
+            shard: group.shard.map(ToOwned::to_owned),
+            part,
+            open: Open::new(),
+            encoder,
+            touched: 0,
+            range: group.shard.map(Range::of),
+        });
     }
 
     /// Has the object that holds most give it to the pack. `false`: there is nothing to gain.
@@ -130,7 +161,7 @@ impl<E> Groups<E> {
     where
         E: FileEncoder<T>,
     {
-        let Some(largest) = self.writing.values_mut().max_by_key(|writing| writing.encoder.buffered()) else {
+        let Some(largest) = self.writing.iter_mut().max_by_key(|writing| writing.encoder.buffered()) else {
             return Ok(false);
         };
         let before = largest.encoder.buffered();
@@ -143,7 +174,8 @@ impl<E> Groups<E> {
     }
 
     /// All of them, in the order of what their records have in common.
-    pub(super) fn into_all(self) -> impl Iterator<Item = Writing<E>> {
-        self.writing.into_values()
+    pub(super) fn into_all(mut self) -> impl Iterator<Item = Writing<E>> {
+        self.writing.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        self.writing.into_iter()
     }
 }

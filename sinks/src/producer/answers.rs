@@ -8,7 +8,7 @@ use shardflow::sink::Trouble;
 use shardflow_aws::failure::Failure;
 
 use super::item::{Answer, Call, Entry, Fate, Item, Settled};
-use super::pack::{Packing, fit};
+use super::pack::fit;
 use super::placing::placed;
 use super::scheduler::Scheduler;
 
@@ -49,18 +49,13 @@ pub(super) enum News {
     Well(Duration),
 }
 
-impl<R> Item<R> {
-    pub(super) fn settled(self, fate: Fate) -> Settled<R> {
-        Settled { reply: self.ticket.reply, record: self.record, put_at: self.ticket.put_at, fate }
-    }
-}
-
 impl<R> Scheduler<R> {
     /// A call was answered at `now`. `dice` lies in `[0, 1)`: what failed together waits together.
     pub(super) fn answered(&mut self, call: Call<R>, answer: Answer, now: Instant, dice: f64) -> Answered<R> {
         self.under_way = self.under_way.saturating_sub(1);
+        let settled = Vec::with_capacity(call.entries.len());
         let mut answering =
-            Answering { scheduler: self, now, dice, settled: Vec::new(), retried: Retried::default(), passing: None };
+            Answering { scheduler: self, now, dice, settled, retried: Retried::default(), passing: None };
         let is_alive = match answer {
             // A shard that refuses has its own pace: the others go on.
             Answer::Each(fates) => answering.each(call, fates) || answering.is_paced(),
@@ -80,9 +75,9 @@ impl<R> Scheduler<R> {
     /// Everything that has not come to its end, where the producer ends before it does.
     pub(super) fn take_all(&mut self) -> Vec<Item<R>> {
         let mut all = self.lanes.take_all();
-        all.extend(std::mem::take(&mut self.again).into_values().flat_map(Entry::into_items));
+        all.extend(std::mem::take(&mut self.again).into_values().flat_map(|entry| entry.items));
         let in_doubt = self.packed.as_mut().map(|packed| packed.placing.take_all());
-        all.extend(in_doubt.into_iter().flatten().flat_map(Entry::into_items));
+        all.extend(in_doubt.into_iter().flatten().flat_map(|entry| entry.items));
         all
     }
 }
@@ -131,8 +126,8 @@ impl<R> Answering<'_, R> {
         for mut entry in call.entries {
             if !blames_a_record {
                 self.missed(entry, failure, maybe_there);
-            } else if count == 1 && entry.records.len() <= 1 {
-                self.end(entry, |_| Fate::Refused(failure.text.clone()));
+            } else if count == 1 && entry.items.len() <= 1 {
+                self.end(entry, |item| item.refused(failure.text.clone()));
             } else if count == 1 {
                 self.halve(entry);
             } else {
@@ -146,15 +141,12 @@ impl<R> Answering<'_, R> {
 
     /// An aggregate is to blame: one half of it goes, and then the other.
     fn halve(&mut self, mut entry: Entry<R>) {
-        let half = entry.records.len() / 2;
-        let (records, tickets) = (entry.records.split_off(half), entry.tickets.split_off(half));
-        let rest = records.into_iter().zip(tickets).map(|(record, ticket)| Item { record, ticket }).collect();
+        let half = entry.items.len() / 2;
+        let rest = entry.items.drain(half..).collect();
         self.scheduler.lanes.put_back(entry.lane, rest);
         let most = self.scheduler.packed.as_ref().map(|packed| packed.most).unwrap_or_default();
-        let (_, bytes, is_aggregate) = fit(entry.records.iter(), most);
-        let hash = entry.tickets.first().map_or(0, |ticket| ticket.hash);
-        entry.packing = if is_aggregate { Packing::Aggregate(hash) } else { Packing::Plain };
-        (entry.bytes, entry.most_beside) = (bytes, 1);
+        let (_, bytes, is_aggregate) = fit(entry.items.iter().map(|item| &item.record), most);
+        (entry.bytes, entry.is_aggregate, entry.most_beside) = (bytes, is_aggregate, 1);
         self.scheduler.again.insert((self.now, entry.number()), entry);
     }
 
@@ -174,14 +166,14 @@ impl<R> Answering<'_, R> {
 
     /// It was not taken, or nobody knows.
     fn missed(&mut self, mut entry: Entry<R>, failure: &Failure, maybe_there: bool) {
-        for ticket in &mut entry.tickets {
-            ticket.maybe_there |= maybe_there;
+        for item in &mut entry.items {
+            item.ticket.maybe_there |= maybe_there;
         }
         let failed = |text: String| {
-            move |item: &Item<R>| {
+            move |item: Item<R>| {
                 let is_open = item.ticket.maybe_there;
                 let outcome = if is_open { Outcome::Indeterminate } else { Outcome::Determinate };
-                Fate::Failed(Trouble { may_pass: None, outcome, text: text.clone() })
+                item.settled(Fate::Failed(Trouble { may_pass: None, outcome, text: text.clone() }))
             }
         };
         let Some(kind) = failure.may_pass() else { return self.end(entry, failed(failure.text.clone())) };
@@ -190,7 +182,7 @@ impl<R> Answering<'_, R> {
         match backoff.failed(kind, self.now, self.dice) {
             None => self.end(entry, failed(failure.clone().given_up().text)),
             Some(wait) => {
-                self.retried.add(kind, entry.tickets.len());
+                self.retried.add(kind, entry.items.len());
                 self.passing = Some((kind, failure.text.clone()));
                 self.scheduler.again.insert((self.now + wait, entry.number()), entry);
             }
@@ -198,12 +190,11 @@ impl<R> Answering<'_, R> {
     }
 
     /// It goes no more.
-    fn end(&mut self, entry: Entry<R>, fate: impl Fn(&Item<R>) -> Fate) {
+    fn end(&mut self, entry: Entry<R>, settle: impl Fn(Item<R>) -> Settled<R>) {
         let lane = entry.lane;
-        for item in entry.into_items() {
+        for item in entry.items {
             self.scheduler.eras.remove(item.ticket.era);
-            let fate = fate(&item);
-            self.settled.push(item.settled(fate));
+            self.settled.push(settle(item));
         }
         self.scheduler.lanes.release(lane);
     }

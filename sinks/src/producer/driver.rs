@@ -10,8 +10,7 @@ use tokio::task::JoinSet;
 
 use super::answers::News;
 use super::edge::Service;
-use super::item::{Answer, Call};
-use super::pack::wire;
+use super::item::{Answer, Call, Entry};
 use super::shards::ShardMap;
 use super::shared::{Reply, Shared};
 
@@ -69,10 +68,10 @@ impl<S: Service, C: Clock> Driver<S, C> {
     }
 
     fn call(&mut self, call: Call<Reply>) {
-        self.shared.metrics.call(call.entries.iter().map(|entry| entry.tickets.len()));
+        self.shared.metrics.call(call.entries.iter().map(|entry| entry.items.len()));
         let (service, clock) = (self.service.clone(), self.clock.clone());
         self.calls.spawn(async move {
-            let records = call.entries.iter().map(|entry| wire(&entry.records, entry.packing)).collect();
+            let records = call.entries.iter().map(Entry::wire).collect();
             let begun = clock.now();
             let answer = service.put(records).await;
             let took = clock.now().saturating_duration_since(begun);

@@ -1,5 +1,6 @@
 //! The two calls a producer makes, with the SDK's types left behind.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
+use foldhash::fast::RandomState;
 use shardflow::retry::Failed;
 use shardflow_aws::failure::{Failure, Remedy, may_have_happened};
 
@@ -51,7 +53,10 @@ impl Service for Stream {
         }
         let call = self.sdk.put_records().stream_name(&self.name).set_stream_arn(self.arn.clone());
         match call.set_records(Some(entries)).send().await {
-            Ok(answer) if answer.records().len() == count => Answer::Each(answer.records().iter().map(fate).collect()),
+            Ok(answer) if answer.records().len() == count => {
+                let mut shards = Shards::default();
+                Answer::Each(answer.records().iter().map(|entry| fate(entry, &mut shards)).collect())
+            }
             // Nobody can tell which of the records the answer is about.
             Ok(answer) => {
                 let text = format!("the answer is about {} records and not {count}", answer.records().len());
@@ -101,8 +106,18 @@ fn shard(shard: &types::Shard) -> Result<Shard, Failure> {
     Ok(Shard { id, range, is_open })
 }
 
-fn fate(entry: &PutRecordsResultEntry) -> Result<At, Failure> {
-    let place = || Some(At { shard: entry.shard_id()?.into(), sequence: entry.sequence_number()?.into() });
+/// The shards that an answer names, each once: its records share them.
+#[derive(Default)]
+struct Shards<'a>(HashMap<&'a str, Arc<str>, RandomState>);
+
+impl<'a> Shards<'a> {
+    fn get(&mut self, id: &'a str) -> Arc<str> {
+        Arc::clone(self.0.entry(id).or_insert_with(|| id.into()))
+    }
+}
+
+fn fate<'a>(entry: &'a PutRecordsResultEntry, shards: &mut Shards<'a>) -> Result<At, Failure> {
+    let mut place = || Some(At { shard: shards.get(entry.shard_id()?), sequence: entry.sequence_number()?.into() });
     match entry.error_code() {
         Some(code) => Err(Failure::of_code(code, entry.error_message().unwrap_or_default())),
         // It says neither that it is there nor that it is not.
@@ -134,7 +149,7 @@ mod tests {
     fn result(code: Option<&str>, shard: Option<&str>) -> Result<At, Remedy> {
         let entry = PutRecordsResultEntry::builder().set_error_code(code.map(ToOwned::to_owned));
         let entry = entry.set_shard_id(shard.map(ToOwned::to_owned)).sequence_number("7");
-        fate(&entry.build()).map_err(|failure| failure.remedy)
+        fate(&entry.build(), &mut Shards::default()).map_err(|failure| failure.remedy)
     }
 
     #[test]

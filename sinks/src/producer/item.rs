@@ -7,9 +7,11 @@ use shardflow::retry::Backoff;
 use shardflow::sink::Trouble;
 use shardflow_aws::failure::Failure;
 use shardflow_aws::kpl::UserRecord;
+use smallvec::SmallVec;
 
-use super::pack::Packing;
-use super::receipt::Placed;
+use super::pack::{Packing, Wire, wire};
+use super::receipt::{Placed, RefusedRecord};
+use super::record::{Record, bytes};
 
 /// What a record is known by while it is on its way. `R` is how its end is told.
 #[derive(Debug)]
@@ -33,6 +35,20 @@ pub(super) struct Item<R> {
     pub(super) ticket: Ticket<R>,
 }
 
+impl<R> Item<R> {
+    pub(super) fn settled(self, fate: Fate) -> Settled<R> {
+        Settled { reply: self.ticket.reply, bytes: bytes(&self.record), put_at: self.ticket.put_at, fate }
+    }
+
+    /// The service never takes it.
+    pub(super) fn refused(self, reason: String) -> Settled<R> {
+        let Ticket { reply, put_at, .. } = self.ticket;
+        let record = Record::of(self.record);
+        let bytes = record.bytes();
+        Settled { reply, bytes, put_at, fate: Fate::Refused(Box::new(RefusedRecord { reason, record })) }
+    }
+}
+
 /// Records whose order is kept, or that are packed together: one hash key, one shard, or all.
 pub(super) type LaneId = u128;
 
@@ -40,9 +56,10 @@ pub(super) type LaneId = u128;
 #[derive(Debug)]
 pub(super) struct Entry<R> {
     pub(super) lane: LaneId,
-    pub(super) records: Vec<UserRecord>,
-    pub(super) tickets: Vec<Ticket<R>>,
-    pub(super) packing: Packing,
+    /// At least one; most entries have no more.
+    pub(super) items: SmallVec<[Item<R>; 1]>,
+    /// Whether they go as an aggregate.
+    pub(super) is_aggregate: bool,
     /// What counts towards the limit of a call.
     pub(super) bytes: usize,
     /// The shard that it should come to lie in.
@@ -55,14 +72,33 @@ pub(super) struct Entry<R> {
 }
 
 impl<R> Entry<R> {
-    /// The number of its first record.
-    pub(super) fn number(&self) -> u64 {
-        self.tickets.first().map_or(0, |ticket| ticket.number)
+    /// Of a record that goes as it is.
+    pub(super) fn plain(lane: LaneId, item: Item<R>) -> Self {
+        Self {
+            lane,
+            bytes: bytes(&item.record),
+            items: SmallVec::from_buf([item]),
+            is_aggregate: false,
+            predicted: None,
+            most_beside: usize::MAX,
+            backoff: None,
+        }
     }
 
-    /// Taken apart again.
-    pub(super) fn into_items(self) -> impl Iterator<Item = Item<R>> {
-        self.records.into_iter().zip(self.tickets).map(|(record, ticket)| Item { record, ticket })
+    /// The number of its first record.
+    pub(super) fn number(&self) -> u64 {
+        self.items.first().map_or(0, |item| item.ticket.number)
+    }
+
+    /// The place among the hash keys of its first record.
+    pub(super) fn hash(&self) -> u128 {
+        self.items.first().map_or(0, |item| item.ticket.hash)
+    }
+
+    /// What it looks like to the service.
+    pub(super) fn wire(&self) -> Wire {
+        let packing = if self.is_aggregate { Packing::Aggregate(self.hash()) } else { Packing::Plain };
+        wire(self.items.iter().map(|item| &item.record), packing)
     }
 }
 
@@ -98,7 +134,7 @@ pub(super) enum Answer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fate {
     Placed(Placed),
-    Refused(String),
+    Refused(Box<RefusedRecord>),
     Failed(Trouble),
 }
 
@@ -106,7 +142,7 @@ pub(super) enum Fate {
 #[derive(Debug)]
 pub(super) struct Settled<R> {
     pub(super) reply: R,
-    pub(super) record: UserRecord,
+    pub(super) bytes: usize,
     pub(super) put_at: Instant,
     pub(super) fate: Fate,
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
+use foldhash::fast::RandomState;
+
 use super::item::{Item, LaneId};
 use super::record::bytes;
 
@@ -35,7 +37,7 @@ impl<R> Lane<R> {
 /// All lanes with something in them, or on its way from them.
 #[derive(Debug)]
 pub(super) struct Lanes<R> {
-    lanes: HashMap<LaneId, Lane<R>>,
+    lanes: HashMap<LaneId, Lane<R>, RandomState>,
     /// The lanes from which something may go, by the number of their first record: the oldest first.
     ready: BTreeSet<(u64, LaneId)>,
     ready_bytes: usize,
@@ -46,7 +48,7 @@ pub(super) struct Lanes<R> {
 
 impl<R> Lanes<R> {
     pub(super) fn new(holds: bool) -> Self {
-        Self { lanes: HashMap::new(), ready: BTreeSet::new(), ready_bytes: 0, ready_records: 0, holds }
+        Self { lanes: HashMap::default(), ready: BTreeSet::new(), ready_bytes: 0, ready_records: 0, holds }
     }
 
     /// Bytes in the lanes from which something may go.
@@ -98,15 +100,15 @@ impl<R> Lanes<R> {
     }
 
     /// Takes the first records of a lane, which is then held where lanes are.
-    pub(super) fn cut(&mut self, id: LaneId, count: usize) -> Vec<Item<R>> {
+    pub(super) fn cut(&mut self, id: LaneId, count: usize, mut take: impl FnMut(Item<R>)) {
         self.leave(id);
-        let Some(lane) = self.lanes.get_mut(&id) else { return Vec::new() };
-        let cut: Vec<Item<R>> = lane.waiting.drain(..count.min(lane.waiting.len())).collect();
-        let weight: usize = cut.iter().map(|item| bytes(&item.record)).sum();
-        lane.bytes = lane.bytes.saturating_sub(weight);
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        for item in lane.waiting.drain(..count.min(lane.waiting.len())) {
+            lane.bytes = lane.bytes.saturating_sub(bytes(&item.record));
+            take(item);
+        }
         lane.is_held = self.holds;
         self.enter(id);
-        cut
     }
 
     /// Puts records, in their order, before the others of their lane.

@@ -35,8 +35,8 @@
 //! Client Library would drop it there.
 //!
 //! Aggregates go to each shard as fast as the service takes them, and no faster ([`rate_limit`](ProducerSettings::rate_limit)): what
-//! is refused has been sent for nothing. After a few refusals, because others write to the shard too, what was refused
-//! goes before anything new.
+//! is refused has been sent for nothing. A shard that has had nothing for a second gets a second's worth at once, and then
+//! evenly. After a few refusals, because others write to the shard too, what was refused goes before anything new.
 //!
 //! # Rooms
 //! `scheduler` decides, with `lanes`, `answers`, `placing`, `pace`, `eras` and `health`; it is pure, and tested with random failures.
@@ -108,6 +108,8 @@ struct Handle {
     shared: Arc<Shared>,
     description: String,
     record_bytes: usize,
+    /// Whether it matters where records lie among the hash keys.
+    places: bool,
     now: Box<dyn Fn() -> Instant + Send + Sync>,
     driver: AbortHandle,
 }
@@ -147,12 +149,13 @@ impl Producer {
     ) -> Self {
         let aggregation = settings.packing().zip(shards);
         let scheduler = Scheduler::new(settings.limits(), settings.is_ordered, aggregation);
+        let places = scheduler.places();
         let shared = Arc::new(Shared::new(scheduler, settings.buffer_bytes, metrics));
         let now = clock.clone();
         let driver = Driver::new(Arc::clone(&shared), service, clock, description.clone(), settings.give_up_after);
         let driver = tokio::spawn(driver.run()).abort_handle();
         let record_bytes = settings.record_bytes;
-        let handle = Handle { shared, description, record_bytes, now: Box::new(move || now.now()), driver };
+        let handle = Handle { shared, description, record_bytes, places, now: Box::new(move || now.now()), driver };
         Self { handle: Arc::new(handle) }
     }
 
@@ -162,10 +165,10 @@ impl Producer {
     /// Given up before it is ready, nothing was put.
     pub async fn put(&self, record: Record) -> Receipt {
         let shared = &self.handle.shared;
-        let hash = match record.check(self.handle.record_bytes) {
-            Ok(hash) => hash,
-            Err(reason) => return shared.refused(reason, record),
-        };
+        if let Err(reason) = record.check(self.handle.record_bytes) {
+            return shared.refused(reason, record);
+        }
+        let hash = self.place(&record);
         let full = match shared.try_put(record, hash, (self.handle.now)()) {
             Ok(receipt) => return receipt,
             Err(Busy::Full(record)) => record,
@@ -181,14 +184,20 @@ impl Producer {
     /// The record, where there is no room.
     pub fn try_put(&self, record: Record) -> Result<Receipt, Record> {
         let shared = &self.handle.shared;
-        match record.check(self.handle.record_bytes) {
-            Err(reason) => Ok(shared.refused(reason, record)),
-            Ok(hash) => match shared.try_put(record, hash, (self.handle.now)()) {
-                Ok(receipt) => Ok(receipt),
-                Err(Busy::Full(record)) => Err(record),
-                Err(Busy::Closed) => Ok(shared.closed()),
-            },
+        if let Err(reason) = record.check(self.handle.record_bytes) {
+            return Ok(shared.refused(reason, record));
         }
+        let hash = self.place(&record);
+        match shared.try_put(record, hash, (self.handle.now)()) {
+            Ok(receipt) => Ok(receipt),
+            Err(Busy::Full(record)) => Err(record),
+            Err(Busy::Closed) => Ok(shared.closed()),
+        }
+    }
+
+    /// Where a record lies among the hash keys, which costs the digest of its key; 0 where nobody asks.
+    fn place(&self, record: &Record) -> u128 {
+        if self.handle.places { record.hash() } else { 0 }
     }
 
     /// Sends everything that was put until now at once, and waits until all of it is in the stream, refused or given up.

@@ -14,7 +14,8 @@ const AROUND: usize = 4 + 16;
 /// How many records may go into one stream record, as the Kinesis Producer Library packs them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Aggregation {
-    /// The most bytes of an aggregate; 50 KiB by default. A record that is larger by itself goes alone.
+    /// The most bytes of an aggregate; 50 KiB by default. A record that is larger by itself goes alone. Aggregates are made a
+    /// little smaller where a whole number of them then fills what a shard takes in a second.
     pub bytes: usize,
     /// The most records in one; no limit by default.
     pub records: usize,
@@ -73,19 +74,18 @@ pub(super) fn fit<'a>(records: impl Iterator<Item = &'a UserRecord>, most: Aggre
 }
 
 /// The stream record of these records; there is at least one.
-pub(super) fn wire(records: &[UserRecord], packing: Packing) -> Wire {
-    match (packing, records) {
-        (Packing::Plain, [record, ..]) => Wire {
-            partition_key: record.partition_key.clone(),
-            explicit_hash_key: record.explicit_hash_key.clone(),
-            data: record.data.clone(),
+pub(super) fn wire<'a>(records: impl Iterator<Item = &'a UserRecord> + Clone, packing: Packing) -> Wire {
+    let first = records.clone().next();
+    let partition_key = first.map(|record| record.partition_key.clone()).unwrap_or_default();
+    match packing {
+        Packing::Plain => Wire {
+            partition_key,
+            explicit_hash_key: first.and_then(|record| record.explicit_hash_key.clone()),
+            data: first.map(|record| record.data.clone()).unwrap_or_default(),
         },
-        (Packing::Plain, []) => Wire { partition_key: String::new(), explicit_hash_key: None, data: Vec::new() },
-        (Packing::Aggregate(hash), records) => Wire {
-            partition_key: records.first().map(|record| record.partition_key.clone()).unwrap_or_default(),
-            explicit_hash_key: Some(hash.to_string()),
-            data: aggregate(records),
-        },
+        Packing::Aggregate(hash) => {
+            Wire { partition_key, explicit_hash_key: Some(hash.to_string()), data: aggregate(records) }
+        }
     }
 }
 
@@ -180,7 +180,7 @@ mod tests {
             while !rest.is_empty() {
                 let (count, weight, is_aggregate) = fit(rest.iter(), aggregation);
                 let (now, later) = rest.split_at(count);
-                let made = wire(now, if is_aggregate { Packing::Aggregate(5) } else { Packing::Plain });
+                let made = wire(now.iter(), if is_aggregate { Packing::Aggregate(5) } else { Packing::Plain });
                 prop_assert_eq!(made.data.len() + made.partition_key.len(), weight);
                 prop_assert!(count <= most && (count == 1 || made.data.len() <= bytes));
                 if count < most && !later.is_empty() {

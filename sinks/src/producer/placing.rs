@@ -77,13 +77,13 @@ impl<R> Placing<R> {
     /// An entry came to lie somewhere. Gives it back unless it is in doubt whether all of it lies where it belongs.
     pub(super) fn landed(&mut self, entry: Entry<R>, at: At) -> Option<(Entry<R>, At)> {
         let is_as_predicted = entry.predicted.as_ref().is_none_or(|shard| *shard == at.shard);
-        let Some(own) = entry.tickets.first().map(|ticket| ticket.hash) else { return Some((entry, at)) };
         if is_as_predicted || !self.is_by_hash {
             return Some((entry, at));
         }
+        let own = entry.hash();
         self.differs = Some((Arc::clone(&at.shard), own));
         // It was sent to this hash key, so that is where it is.
-        if entry.tickets.iter().all(|ticket| ticket.hash == own) {
+        if entry.items.iter().all(|item| item.ticket.hash == own) {
             return Some((entry, at));
         }
         self.in_doubt.push((entry, at));
@@ -159,8 +159,8 @@ impl<R> Placing<R> {
 
 /// The records of an entry, with where they are.
 pub(super) fn placed<R>(entry: Entry<R>, at: &At) -> impl Iterator<Item = (Item<R>, Placed)> {
-    let is_aggregate = matches!(entry.packing, super::pack::Packing::Aggregate(_));
-    entry.into_items().zip(0..).map(move |(item, place)| {
+    let is_aggregate = entry.is_aggregate;
+    entry.items.into_iter().zip(0..).map(move |(item, place)| {
         let placed = Placed {
             shard: Arc::clone(&at.shard),
             sequence: Arc::clone(&at.sequence),

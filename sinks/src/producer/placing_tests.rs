@@ -1,7 +1,6 @@
 //! What an answer from another shard leads to.
 
 use super::super::item::Ticket;
-use super::super::pack::Packing;
 use super::super::shards::Shard;
 use super::*;
 use shardflow_aws::kpl::UserRecord;
@@ -29,11 +28,11 @@ fn entry(hashes: &[u128]) -> Entry<u64> {
         maybe_there: false,
         reply: number,
     };
+    let item = |ticket| Item { record: UserRecord::default(), ticket };
     Entry {
         lane: 0,
-        records: vec![UserRecord::default(); hashes.len()],
-        tickets: hashes.iter().zip(0..).map(ticket).collect(),
-        packing: Packing::Aggregate(hashes[0]),
+        items: hashes.iter().zip(0..).map(ticket).map(item).collect(),
+        is_aggregate: true,
         bytes: 1,
         predicted: Some("parent".into()),
         most_beside: usize::MAX,

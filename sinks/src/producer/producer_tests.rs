@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use super::item::{Answer, At};
 use super::pack::Wire;
 use super::shards::{Range, Shard};
+use super::shared::OVERHEAD;
 use super::*;
 
 /// A clock that stands still until it is moved.
@@ -131,7 +132,7 @@ async fn a_record_goes_when_it_has_lingered() {
 async fn a_put_waits_while_the_buffer_is_full() {
     let (service, clock) = (Memory::new(), ByHand::new());
     service.lets.forget_permits(1_000);
-    let producer = start(settings().buffer_bytes(3 * (64 + 11)), &service, &clock);
+    let producer = start(settings().buffer_bytes(3 * (OVERHEAD + 11)), &service, &clock);
     let mut receipts = Vec::new();
     for _ in 0..3 {
         receipts.push(producer.put(Record::new("k", vec![0; 10])).await);

@@ -66,57 +66,58 @@ impl From<NotPut> for Error {
 }
 
 /// What a record is told of at its end.
-pub(super) type Verdict = Result<Placed, NotPut>;
+pub(super) type Verdict = Result<Placed, Untold>;
+
+/// Why a record was not put, until somebody looks. Where nobody does, the producer is told.
+pub(super) struct Untold(Option<(NotPut, Arc<Shared>)>);
+
+impl Untold {
+    pub(super) fn new(not_put: NotPut, shared: &Arc<Shared>) -> Self {
+        Self(Some((not_put, Arc::clone(shared))))
+    }
+
+    /// Somebody looks.
+    pub(super) fn told(mut self) -> NotPut {
+        self.0.take().map_or_else(stopped, |(not_put, _)| not_put)
+    }
+}
+
+impl Drop for Untold {
+    fn drop(&mut self) {
+        if let Some((not_put, shared)) = self.0.take() {
+            shared.tell_unseen(not_put);
+        }
+    }
+}
 
 /// Gives, once awaited, what became of a record. Dropping it does not take the record back: what went wrong with it is then told
 /// by [`flush`](super::Producer::flush) and [`close`](super::Producer::close).
 #[must_use = "a record that could not be put is told of here; without it, by flush and close"]
-pub struct Receipt {
-    inner: Inner,
-    /// Told where nobody looks.
-    unseen: Arc<Shared>,
-}
+pub struct Receipt(Inner);
 
 enum Inner {
-    Known(Verdict),
+    Known(Untold),
     Pending(oneshot::Receiver<Verdict>),
     Seen,
 }
 
 impl Receipt {
-    pub(super) fn known(verdict: Verdict, unseen: &Arc<Shared>) -> Self {
-        Self { inner: Inner::Known(verdict), unseen: Arc::clone(unseen) }
+    pub(super) fn known(untold: Untold) -> Self {
+        Self(Inner::Known(untold))
     }
 
-    pub(super) fn pending(verdict: oneshot::Receiver<Verdict>, unseen: &Arc<Shared>) -> Self {
-        Self { inner: Inner::Pending(verdict), unseen: Arc::clone(unseen) }
+    pub(super) fn pending(verdict: oneshot::Receiver<Verdict>) -> Self {
+        Self(Inner::Pending(verdict))
     }
 }
 
 impl fmt::Debug for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.inner {
+        f.write_str(match self.0 {
             Inner::Known(_) => "Receipt(known)",
             Inner::Pending(_) => "Receipt(pending)",
             Inner::Seen => "Receipt(seen)",
         })
-    }
-}
-
-impl Drop for Receipt {
-    fn drop(&mut self) {
-        let verdict = match std::mem::replace(&mut self.inner, Inner::Seen) {
-            Inner::Known(verdict) => Some(verdict),
-            Inner::Pending(mut pending) => {
-                // What is told from here on fails, and the driver sees that.
-                pending.close();
-                pending.try_recv().ok()
-            }
-            Inner::Seen => None,
-        };
-        if let Some(Err(not_put)) = verdict {
-            self.unseen.tell_unseen(not_put);
-        }
     }
 }
 
@@ -139,13 +140,14 @@ impl Future for Receipt {
     type Output = Result<Placed, NotPut>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match std::mem::replace(&mut self.inner, Inner::Seen) {
-            Inner::Known(verdict) => Poll::Ready(verdict),
+        match std::mem::replace(&mut self.0, Inner::Seen) {
+            Inner::Known(untold) => Poll::Ready(Err(untold.told())),
             Inner::Seen => Poll::Ready(Err(stopped())),
             Inner::Pending(mut pending) => match Pin::new(&mut pending).poll(cx) {
-                Poll::Ready(verdict) => Poll::Ready(verdict.unwrap_or_else(|_| Err(stopped()))),
+                Poll::Ready(Ok(verdict)) => Poll::Ready(verdict.map_err(Untold::told)),
+                Poll::Ready(Err(_)) => Poll::Ready(Err(stopped())),
                 Poll::Pending => {
-                    self.inner = Inner::Pending(pending);
+                    self.0 = Inner::Pending(pending);
                     Poll::Pending
                 }
             },

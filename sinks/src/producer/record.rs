@@ -59,27 +59,29 @@ impl Record {
         bytes(&self.0)
     }
 
-    /// Where it lies among the stream's hash keys.
+    /// Whether the service would take it.
     ///
     /// # Errors
     /// Why the service would refuse it: the partition key is empty or longer than 256 characters, the explicit hash key is no
     /// decimal number below 2^128, or it weighs more than `most_bytes`.
-    pub(super) fn check(&self, most_bytes: usize) -> Result<u128, String> {
+    pub(super) fn check(&self, most_bytes: usize) -> Result<(), String> {
         let characters = self.0.partition_key.chars().count();
         if !(1..=KEY_CHARACTERS).contains(&characters) {
             return Err(format!("its partition key has {characters} characters, not 1 to {KEY_CHARACTERS}"));
         }
-        let hash = match self.hash_key() {
-            None => hash_of(&self.0.partition_key),
-            Some(text) => {
-                hash_key(text).ok_or_else(|| format!("its hash key \"{text}\" is no decimal number below 2^128"))?
-            }
-        };
+        if let Some(text) = self.hash_key().filter(|text| hash_key(text).is_none()) {
+            return Err(format!("its hash key \"{text}\" is no decimal number below 2^128"));
+        }
         let bytes = self.bytes();
         if bytes > most_bytes {
             return Err(format!("it weighs {bytes} bytes with its partition key, more than {most_bytes}"));
         }
-        Ok(hash)
+        Ok(())
+    }
+
+    /// Where it lies among the stream's hash keys.
+    pub(super) fn hash(&self) -> u128 {
+        self.hash_key().and_then(hash_key).unwrap_or_else(|| hash_of(&self.0.partition_key))
     }
 
     pub(super) fn into_inner(self) -> UserRecord {
@@ -120,9 +122,13 @@ mod tests {
 
     #[test]
     fn records_within_the_limits_lie_where_their_key_or_their_hash_key_says() {
-        assert_eq!(Record::new("a", "").check(1), Ok(0x0cc1_75b9_c0f1_b6a8_31c3_99e2_6977_2661));
-        assert_eq!(Record::new("a", "").explicit_hash_key(LAST).check(1), Ok(u128::MAX));
-        assert_eq!(Record::new("a", "").explicit_hash_key("0").check(1), Ok(0));
+        for (record, hash) in [
+            (Record::new("a", ""), 0x0cc1_75b9_c0f1_b6a8_31c3_99e2_6977_2661),
+            (Record::new("a", "").explicit_hash_key(LAST), u128::MAX),
+            (Record::new("a", "").explicit_hash_key("0"), 0),
+        ] {
+            assert_eq!((record.check(1), record.hash()), (Ok(()), hash));
+        }
         assert!(Record::new("ä".repeat(256), vec![0; 488]).check(1_000).is_ok());
         assert!(Record::new("k", vec![0; (1 << 20) - 1]).check(1 << 20).is_ok());
     }

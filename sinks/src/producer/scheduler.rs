@@ -12,13 +12,14 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use shardflow_aws::kpl::UserRecord;
+use smallvec::SmallVec;
 
 use super::eras::Eras;
 use super::health::Health;
 use super::item::{Call, Entry, Item, LaneId, Settled, Ticket};
 use super::lanes::{Lane, Lanes};
 use super::pace::Pace;
-use super::pack::{Aggregation, Packing, fit};
+use super::pack::{Aggregation, fit};
 use super::placing::Placing;
 use super::record::bytes;
 use super::shards::ShardMap;
@@ -113,7 +114,13 @@ impl<R> Scheduler<R> {
         }
     }
 
-    /// Takes a record of this hash key. Gives whether [`step`](Self::step) is to be called before it was going to be.
+    /// Whether it matters where records lie among the hash keys.
+    pub(super) fn places(&self) -> bool {
+        self.is_ordered || self.packed.is_some()
+    }
+
+    /// Takes a record of this hash key, which is any where it [does not matter](Self::places). Gives whether
+    /// [`step`](Self::step) is to be called before it was going to be.
     pub(super) fn put(&mut self, record: UserRecord, hash: u128, now: Instant, reply: R) -> bool {
         let (number, era) = (self.next_number, self.eras.add());
         self.next_number = number.saturating_add(1);
@@ -264,7 +271,7 @@ impl<R> Scheduler<R> {
             packed.pace.forget();
         }
         let mut waiting = self.lanes.take_all();
-        waiting.extend(std::mem::take(&mut self.again).into_values().flat_map(Entry::into_items));
+        waiting.extend(std::mem::take(&mut self.again).into_values().flat_map(|entry| entry.items));
         waiting.extend(resolved.again);
         waiting.sort_unstable_by_key(|item| item.ticket.number);
         for item in waiting {
@@ -297,12 +304,12 @@ impl<R> Scheduler<R> {
 
     /// The next call that is to be made, if there is one.
     fn next_call(&mut self, now: Instant) -> Option<Call<R>> {
-        let mut load = Load { entries: Vec::new(), bytes: 0, most: self.limits.call_records };
+        let mut load = Load::new(self.limits);
         while let Some(first) = self.again.first_entry()
             && first.key().0 <= now
-            && load.has_room_for(first.get().bytes, first.get().most_beside, self.limits.call_bytes)
+            && load.room.admit(first.get().bytes, first.get().most_beside)
         {
-            load.add(first.remove());
+            load.entries.push(first.remove());
         }
         if load.entries.is_empty() && !self.is_due(now) {
             return None;
@@ -315,12 +322,16 @@ impl<R> Scheduler<R> {
     }
 
     fn load_plain(&mut self, load: &mut Load<R>) {
-        while let Some((id, lane)) = self.lanes.oldest()
-            && let Some(weight) = lane.first().map(|item| bytes(&item.record))
-            && load.has_room_for(weight, usize::MAX, self.limits.call_bytes)
-        {
-            let entry = self.entry(id, 1, weight, false);
-            load.add(entry);
+        // Where order is kept, no two of a lane go together.
+        let most = if self.is_ordered { 1 } else { usize::MAX };
+        while let Some((id, lane)) = self.lanes.oldest() {
+            let weights = lane.waiting().take(most).map(|item| bytes(&item.record));
+            let count = weights.take_while(|weight| load.room.admit(*weight, usize::MAX)).count();
+            if count == 0 {
+                break;
+            }
+            load.entries.reserve(count);
+            self.lanes.cut(id, count, |item| load.entries.push(Entry::plain(id, item)));
         }
     }
 
@@ -329,8 +340,8 @@ impl<R> Scheduler<R> {
         for id in self.free_lanes() {
             while let Some(lane) = self.lanes.ready_lane(id) {
                 let goes = all || self.lane_is_due(lane, now);
-                let waits = self.packed.as_ref().is_some_and(|packed| packed.pace.next(id, now).is_some());
-                if waits || (!goes && !may_be_full(lane, most)) {
+                let Some(Packed { pace, .. }) = &mut self.packed else { return };
+                if pace.next(id, now).is_some() || (!goes && !may_be_full(lane, most)) {
                     break;
                 }
                 let (count, weight, is_aggregate) = fit(lane.waiting().map(|item| &item.record), most);
@@ -338,33 +349,27 @@ impl<R> Scheduler<R> {
                 if !goes && count == lane.len() && count < most.records {
                     break;
                 }
-                if !load.has_room_for(weight, usize::MAX, self.limits.call_bytes) {
+                if !load.room.has(weight, usize::MAX) {
                     return;
                 }
-                let entry = self.entry(id, count, weight, is_aggregate);
-                if let Some(packed) = &mut self.packed {
-                    packed.pace.spend(id, weight, now);
+                if !pace.spend(id, weight, now) {
+                    break;
                 }
-                load.add(entry);
+                load.room.admit(weight, usize::MAX);
+                let entry = self.packed(id, count, weight, is_aggregate);
+                load.entries.push(entry);
             }
         }
     }
 
-    /// Cuts an entry from a lane.
-    fn entry(&mut self, lane: LaneId, count: usize, bytes: usize, is_aggregate: bool) -> Entry<R> {
-        let (records, tickets): (Vec<_>, Vec<_>) =
-            self.lanes.cut(lane, count).into_iter().map(|item| (item.record, item.ticket)).unzip();
-        let hash = tickets.first().map_or(0, |ticket| ticket.hash);
-        Entry {
-            lane,
-            records,
-            tickets,
-            packing: if is_aggregate { Packing::Aggregate(hash) } else { Packing::Plain },
-            bytes,
-            predicted: self.packed.as_ref().and_then(|packed| packed.placing.predict(hash).1),
-            most_beside: usize::MAX,
-            backoff: None,
-        }
+    /// Cuts an entry from the lane of a shard.
+    fn packed(&mut self, lane: LaneId, count: usize, bytes: usize, is_aggregate: bool) -> Entry<R> {
+        let mut items = SmallVec::with_capacity(count);
+        self.lanes.cut(lane, count, |item| items.push(item));
+        let mut entry =
+            Entry { lane, items, is_aggregate, bytes, predicted: None, most_beside: usize::MAX, backoff: None };
+        entry.predicted = self.packed.as_ref().and_then(|packed| packed.placing.predict(entry.hash()).1);
+        entry
     }
 }
 
@@ -377,20 +382,40 @@ fn may_be_full<R>(lane: &Lane<R>, most: Aggregation) -> bool {
 /// A call that is being filled.
 struct Load<R> {
     entries: Vec<Entry<R>>,
-    bytes: usize,
-    most: usize,
+    room: Room,
 }
 
 impl<R> Load<R> {
-    fn has_room_for(&self, bytes: usize, most_beside: usize, most_bytes: usize) -> bool {
-        let has_room = self.entries.len() < self.most.min(most_beside.max(1));
-        self.entries.is_empty() || (has_room && self.bytes.saturating_add(bytes) <= most_bytes)
+    fn new(limits: Limits) -> Self {
+        let room = Room { records: 0, most_records: limits.call_records, bytes: 0, most_bytes: limits.call_bytes };
+        Self { entries: Vec::new(), room }
+    }
+}
+
+/// What a call has of its limits, and how much of them is taken.
+struct Room {
+    records: usize,
+    most_records: usize,
+    bytes: usize,
+    most_bytes: usize,
+}
+
+impl Room {
+    /// Whether there is room for a stream record of so many bytes, beside which only so many may be.
+    fn has(&self, bytes: usize, most_beside: usize) -> bool {
+        let has_records = self.records < self.most_records.min(most_beside.max(1));
+        self.records == 0 || (has_records && self.bytes.saturating_add(bytes) <= self.most_bytes)
     }
 
-    fn add(&mut self, entry: Entry<R>) {
-        self.bytes = self.bytes.saturating_add(entry.bytes);
-        self.most = self.most.min(entry.most_beside.max(1));
-        self.entries.push(entry);
+    /// Takes that room, if there is.
+    fn admit(&mut self, bytes: usize, most_beside: usize) -> bool {
+        let has = self.has(bytes, most_beside);
+        if has {
+            self.records = self.records.saturating_add(1);
+            self.most_records = self.most_records.min(most_beside.max(1));
+            self.bytes = self.bytes.saturating_add(bytes);
+        }
+        has
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::pace::whole_part;
 use super::pack::Aggregation;
 use super::scheduler::Limits;
 
@@ -143,7 +144,7 @@ impl ProducerSettings {
         self
     }
 
-    /// How much may be put and not yet be in the stream, in bytes of data and partition keys, plus 64 a record; 64 MiB by default,
+    /// How much may be put and not yet be in the stream, in bytes of data and partition keys, plus 256 a record; 64 MiB by default,
     /// at most 2 GiB. A put waits for room. A larger record waits until it is alone.
     #[must_use]
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {
@@ -181,7 +182,7 @@ impl ProducerSettings {
         self
     }
 
-    /// How fast packed records go to a shard at most, in percent of what the service takes of it (1,000 records and 1 MiB a
+    /// How fast packed records go to a shard, in percent of what the service takes of it (1,000 records and 1 MiB a
     /// second); 100 by default, at least 1. Less leaves room for others that write to the same shards; more is refused
     /// again and again, unless the stream is no common one. The Kinesis Producer Library calls it `RateLimit`. Records
     /// that are not packed go as they come, since nobody knows their shards.
@@ -206,7 +207,8 @@ impl ProducerSettings {
     pub(super) fn packing(&self) -> Option<Aggregation> {
         let Aggregation { bytes, records } = self.aggregation?;
         // Its partition key counts too: 256 characters of up to 4 bytes.
-        Some(Aggregation { bytes: bytes.min(self.record_bytes.saturating_sub(1_024)), records: records.max(1) })
+        let bytes = whole_part(bytes.min(self.record_bytes.saturating_sub(1_024)));
+        Some(Aggregation { bytes, records: records.max(1) })
     }
 }
 

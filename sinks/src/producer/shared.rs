@@ -10,13 +10,13 @@ use tokio::sync::{Notify, Semaphore, TryAcquireError, oneshot};
 use super::answers::Answered;
 use super::item::{Answer, Call, Fate, Settled};
 use super::metrics::Metrics;
-use super::receipt::{NotPut, Receipt, RefusedRecord, Verdict, closed};
+use super::receipt::{NotPut, Receipt, RefusedRecord, Untold, Verdict, closed};
 use super::record::{Record, bytes};
 use super::scheduler::{Scheduler, Step};
 use super::shards::ShardMap;
 
-/// What a record takes in memory beside its bytes, about.
-const OVERHEAD: usize = 64;
+/// What a record takes in memory beside its bytes, about: how it is known, and its receipt.
+pub(super) const OVERHEAD: usize = 256;
 
 /// How the end of a record is told.
 pub(super) type Reply = oneshot::Sender<Verdict>;
@@ -130,7 +130,7 @@ impl Shared {
         if looks {
             self.wake.notify_one();
         }
-        Receipt::pending(verdict, self)
+        Receipt::pending(verdict)
     }
 
     /// Everything that was put goes at once.
@@ -173,7 +173,7 @@ impl Shared {
     }
 
     /// See [`Scheduler::step`].
-    pub(super) fn step(&self, now: Instant) -> Step<Reply> {
+    pub(super) fn step(self: &Arc<Self>, now: Instant) -> Step<Reply> {
         let mut state = self.state();
         let mut step = state.scheduler.step(now);
         let settled = std::mem::take(&mut step.settled);
@@ -182,7 +182,7 @@ impl Shared {
     }
 
     /// See [`Scheduler::answered`].
-    pub(super) fn answered(&self, call: Call<Reply>, answer: Answer, now: Instant) -> Answered<Reply> {
+    pub(super) fn answered(self: &Arc<Self>, call: Call<Reply>, answer: Answer, now: Instant) -> Answered<Reply> {
         let mut state = self.state();
         let mut answered = state.scheduler.answered(call, answer, now, rand::random());
         let settled = std::mem::take(&mut answered.settled);
@@ -196,29 +196,29 @@ impl Shared {
     }
 
     /// Tells of records at their end, and gives their room to others. Under the lock: a flush must not be over before.
-    fn settle(&self, state: &mut State, settled: Vec<Settled<Reply>>, now: Instant) {
+    fn settle(self: &Arc<Self>, state: &mut State, settled: Vec<Settled<Reply>>, now: Instant) {
         let mut freed = 0_usize;
-        for Settled { reply, record, put_at, fate } in settled {
-            let weight = bytes(&record);
-            freed = freed.saturating_add(self.weight(weight) as usize);
-            self.metrics.buffered.decrement(weight as f64);
+        for Settled { reply, bytes, put_at, fate } in settled {
+            freed = freed.saturating_add(self.weight(bytes) as usize);
+            self.metrics.buffered.decrement(bytes as f64);
             let verdict = match fate {
                 Fate::Placed(placed) => {
-                    self.metrics.placed(weight, now.saturating_duration_since(put_at));
+                    self.metrics.placed(bytes, now.saturating_duration_since(put_at));
                     Ok(placed)
                 }
-                Fate::Refused(reason) => {
+                Fate::Refused(refused) => {
                     self.metrics.refused();
-                    Err(NotPut::Refused(Box::new(RefusedRecord { reason, record: Record::of(record) })))
+                    Err(Untold::new(NotPut::Refused(refused), self))
                 }
                 Fate::Failed(trouble) => {
                     self.metrics.failed();
                     self.failure.get_or_init(|| trouble.clone());
-                    Err(NotPut::Failed(trouble))
+                    Err(Untold::new(NotPut::Failed(trouble), self))
                 }
             };
-            if let Err(Err(not_put)) = reply.send(verdict) {
-                state.unseen.add(not_put);
+            if let Err(Err(untold)) = reply.send(verdict) {
+                // Told here: it would take the lock to tell it itself.
+                state.unseen.add(untold.told());
             }
         }
         self.room.add_permits(freed);
@@ -233,12 +233,12 @@ impl Shared {
     pub(super) fn refused(self: &Arc<Self>, reason: String, record: Record) -> Receipt {
         self.metrics.puts.increment(1);
         self.metrics.refused();
-        Receipt::known(Err(NotPut::Refused(Box::new(RefusedRecord { reason, record }))), self)
+        Receipt::known(Untold::new(NotPut::Refused(Box::new(RefusedRecord { reason, record })), self))
     }
 
     /// A record that comes too late.
     pub(super) fn closed(self: &Arc<Self>) -> Receipt {
-        Receipt::known(Err(closed()), self)
+        Receipt::known(Untold::new(closed(), self))
     }
 
     /// Nobody looks at what became of a record.

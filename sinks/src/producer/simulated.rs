@@ -7,7 +7,6 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use shardflow_aws::kpl::open;
 
-use super::super::super::pack::wire;
 use super::super::super::receipt::Placed;
 use super::*;
 
@@ -151,7 +150,7 @@ impl Simulation {
         assert!(!call.entries.is_empty() && call.entries.len() <= limits.call_records);
         assert!(bytes <= limits.call_bytes || call.entries.len() == 1);
         for entry in &call.entries {
-            let made = wire(&entry.records, entry.packing);
+            let made = entry.wire();
             assert_eq!(made.data.len() + made.partition_key.len(), entry.bytes);
         }
         self.calls.push(call);
@@ -159,7 +158,7 @@ impl Simulation {
         if self.course.is_ordered {
             let mut keys = HashSet::new();
             for entry in self.calls.iter().flat_map(|call| &call.entries) {
-                let of_entry: HashSet<u64> = entry.tickets.iter().map(|ticket| self.key(ticket.reply)).collect();
+                let of_entry: HashSet<u64> = entry.items.iter().map(|item| self.key(item.ticket.reply)).collect();
                 assert!(of_entry.iter().all(|key| keys.insert(*key)), "a key is on its way twice: {:?}", self.course);
             }
         }
@@ -170,7 +169,8 @@ impl Simulation {
         let failure = |failed| Failure { remedy: Remedy::Retry(failed), text: "not now".to_owned() };
         let whole =
             |failed, maybe_there| Answer::Failed { failure: failure(failed), maybe_there, blames_a_record: false };
-        let is_poisoned = call.entries.iter().any(|entry| entry.records.iter().any(|r| r.data.starts_with(b"poison")));
+        let is_poisoned =
+            call.entries.iter().any(|entry| entry.items.iter().any(|item| item.record.data.starts_with(b"poison")));
         let answer = if is_poisoned {
             let failure = Failure { remedy: Remedy::None, text: "poisoned".to_owned() };
             Answer::Failed { failure, maybe_there: false, blames_a_record: true }
@@ -207,7 +207,7 @@ impl Simulation {
 
     /// The stream takes an entry.
     fn take(&mut self, entry: &Entry<u64>) -> At {
-        let made = wire(&entry.records, entry.packing);
+        let made = entry.wire();
         let hash = made.explicit_hash_key.as_ref().map_or_else(|| hash_of(&made.partition_key), |h| h.parse().unwrap());
         let mut open: Vec<&Shard> = self.shards.iter().filter(|shard| shard.is_open).collect();
         if self.course.is_by_hash {
@@ -216,7 +216,7 @@ impl Simulation {
         let shard = Arc::clone(&open[self.chance.random_range(0..open.len())].id);
         let sequence = self.taken.last().map_or(0, |taken| taken.sequence + 1);
         let (records, is_aggregate) = match made {
-            made if matches!(entry.packing, Packing::Aggregate(_)) => (open_to(&made.data), true),
+            made if entry.is_aggregate => (open_to(&made.data), true),
             made => (vec![made.data], false),
         };
         for (data, place) in records.iter().zip(0..) {

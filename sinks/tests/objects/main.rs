@@ -2,6 +2,7 @@
 #![cfg(feature = "objects")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at what must not happen")]
 
+mod azure;
 mod common;
 mod faults;
 #[cfg(all(feature = "avro", feature = "parquet"))]
@@ -14,3 +15,4 @@ mod random;
 mod readers;
 mod s3;
 mod throughput;
+mod wide;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::common::{assert_manifested, everything, numbers, path, visible, wait};
+use crate::common::{assert_manifested, everything, numbers, path, wait};
+use crate::wide::{through, wide, wide_numbers};
 use object_store::aws::AmazonS3Builder;
 use object_store::multipart::MultipartStore;
 use object_store::signer::{Method, SignedUrlOptions, Signer};
@@ -79,24 +80,6 @@ fn it_conforms_on_s3() {
     );
 }
 
-/// A record of a size that makes large objects of few.
-fn wide(number: u64) -> String {
-    format!("{number}:{}", "x".repeat(20_000))
-}
-
-fn number_of(line: &str) -> u64 {
-    line.trim_matches('"').split(':').next().unwrap().parse().unwrap()
-}
-
-fn wide_numbers(store: &dyn ObjectStore) -> Vec<u64> {
-    let objects = visible(store).into_iter();
-    objects
-        .flat_map(|(name, bytes)| {
-            crate::common::lines(&name, &bytes).iter().map(|line| number_of(line)).collect::<Vec<_>>()
-        })
-        .collect()
-}
-
 fn wide_sink(endpoint: &str) -> ObjectSink<String> {
     objects(format!("s3://{BUCKET}/wide"))
         .endpoint(endpoint)
@@ -131,26 +114,6 @@ fn large_objects_go_in_parts_and_what_a_crash_leaves_of_them_is_aborted() {
     assert_manifested(&s3);
     let largest = everything(&s3).into_values().map(|bytes| bytes.len()).max().unwrap();
     assert!(largest > 10 << 20, "{largest} bytes were to go in parts");
-}
-
-/// Runs some epochs through whatever the proxy does, with a crash after each second one.
-fn through(job: &mut Driver<'_, String>, epochs: u64, records: usize) {
-    job.start(2);
-    for epoch in 0..epochs {
-        job.stage(0, records);
-        job.stage(1, 3);
-        job.prepare();
-        job.persist();
-        job.commit();
-        job.assert_all_visible();
-        if epoch % 2 == 1 {
-            job.start(1 + (epoch as usize % 3));
-        } else {
-            job.acknowledge();
-        }
-    }
-    job.replay(0);
-    job.finish();
 }
 
 #[test]
@@ -217,6 +180,23 @@ fn a_bucket_that_is_not_there_stops_the_start() {
         Driver::new(Promise::ExactlyOnce, Box::new(sink(&server.endpoint(), "absent")), |number| number, Vec::new);
     let error = job.try_start(1).unwrap_err();
     assert!(error.to_string().contains("s3://absent") && error.to_string().contains("NoSuchBucket"), "{error}");
+}
+
+#[test]
+fn a_store_that_silently_ignores_put_if_absent_is_found_out_at_the_start() {
+    let Some(server) = server() else { return };
+    let s3 = client(&server, BUCKET);
+    let proxy = wait(FaultProxy::start(&server.endpoint()));
+    proxy.inject(|_| Fault::Unconditional);
+    let job =
+        |sink: ObjectSink<u64>| Driver::new(Promise::ExactlyOnce, Box::new(sink), |number| number, || numbers(&s3));
+    let error = job(sink(proxy.endpoint(), BUCKET)).try_start(1).unwrap_err().to_string();
+    assert!(error.contains("s3://results") && error.contains("without_put_if_absent"), "{error}");
+    let mut goes_on = job(sink(proxy.endpoint(), BUCKET).without_put_if_absent());
+    goes_on.start(1);
+    goes_on.stage(0, 5);
+    goes_on.finish();
+    assert_eq!(numbers(&s3).len(), 5);
 }
 
 #[test]

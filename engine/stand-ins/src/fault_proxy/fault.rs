@@ -64,6 +64,8 @@ pub enum Fault {
     Unprocessed {
         every: usize,
     },
+    /// The call goes on without its condition `If-None-Match`: a store that silently ignores put-if-absent.
+    Unconditional,
     /// The event at the end of a shard, which names its children, has null for a continuation, as AWS gives it and as no
     /// stand-in does. Any other call passes.
     NullAtEnd,
@@ -113,6 +115,7 @@ impl Fault {
             },
             Self::SomeFail { .. } => "some fail",
             Self::Unprocessed { .. } => "unprocessed",
+            Self::Unconditional => "unconditional",
             Self::NullAtEnd => "null at the end",
         }
     }

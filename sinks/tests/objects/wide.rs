@@ -1,0 +1,42 @@
+//! Records so large that objects of few of them go in parts, and a job that writes them through faults.
+
+use object_store::ObjectStore;
+use shardflow::testing::sink::Driver;
+
+use crate::common::{lines, visible};
+
+/// A record of a size that makes large objects of few.
+pub(crate) fn wide(number: u64) -> String {
+    format!("{number}:{}", "x".repeat(20_000))
+}
+
+fn number_of(line: &str) -> u64 {
+    line.trim_matches('"').split(':').next().unwrap().parse().unwrap()
+}
+
+pub(crate) fn wide_numbers(store: &dyn ObjectStore) -> Vec<u64> {
+    let objects = visible(store).into_iter();
+    objects
+        .flat_map(|(name, bytes)| lines(&name, &bytes).iter().map(|line| number_of(line)).collect::<Vec<_>>())
+        .collect()
+}
+
+/// Runs some epochs through whatever the proxy does, with a crash after each second one.
+pub(crate) fn through(job: &mut Driver<'_, String>, epochs: u64, records: usize) {
+    job.start(2);
+    for epoch in 0..epochs {
+        job.stage(0, records);
+        job.stage(1, 3);
+        job.prepare();
+        job.persist();
+        job.commit();
+        job.assert_all_visible();
+        if epoch % 2 == 1 {
+            job.start(1 + (epoch as usize % 3));
+        } else {
+            job.acknowledge();
+        }
+    }
+    job.replay(0);
+    job.finish();
+}
