@@ -21,8 +21,8 @@ use super::pack::{Pack, Packed};
 /// The most parts that every store takes: S3's 10,000.
 const MOST_PARTS: u64 = 10_000;
 
-/// The largest part where parts cannot be sent again by themselves.
-const WITHOUT: u64 = 1 << 20;
+/// The largest part where there are no calls to save: as large as memory is reused, since fresh pages cost more than writes.
+const ON_DISK: u64 = 1 << 20;
 
 /// An object that goes in parts.
 pub(super) struct Parted<'a> {
@@ -49,7 +49,7 @@ impl Parted<'_> {
         }
         match &self.bucket.multipart {
             Some(store) => self.put_with(store.as_ref()).await,
-            None => self.put_without().await,
+            None => self.put_without(self.length().min(ON_DISK)).await,
         }
     }
 
@@ -58,8 +58,12 @@ impl Parted<'_> {
         let path = &self.wanted.path;
         let options = || PutMultipartOptions { attributes: self.bucket.attributes(self.wanted), ..Default::default() };
         // A retry of this call may leave an upload behind that nobody knows of: the next start aborts it.
-        let created = store.create_multipart_opts(path, options()).await;
-        let upload = created.map_err(|error| trouble(&error))?;
+        let upload = match store.create_multipart_opts(path, options()).await {
+            Ok(upload) => upload,
+            // Azure's has no place for what describes the object.
+            Err(StoreError::NotSupported { .. }) => return self.put_without(self.length()).await,
+            Err(error) => return Err(trouble(&error)),
+        };
         let sent: Result<Vec<PartId>, Trouble> = futures::stream::iter((0_usize..).zip(self.starts()))
             .map(|(number, start)| self.send(store, &upload, number, start))
             .buffered(self.concurrency.max(1))
@@ -126,14 +130,13 @@ impl Parted<'_> {
         )
     }
 
-    /// Where a failed part means beginning again: disks, and stores that were given without their multipart interface.
-    async fn put_without(&self) -> Result<(), Trouble> {
+    /// Where a failed part means beginning again: disks, Azure, and stores that were given without their multipart interface.
+    async fn put_without(&self, length: u64) -> Result<(), Trouble> {
         let options = PutMultipartOptions { attributes: self.bucket.attributes(self.wanted), ..Default::default() };
         let begun = self.bucket.store.put_multipart_opts(&self.wanted.path, options).await;
         let mut upload = begun.map_err(|error| trouble(&error))?;
         let sent = async {
-            // They are no unit of a retry, so they are as large as memory is reused: fresh pages cost more than calls.
-            let (bytes, length) = (self.object.bytes, self.length().min(WITHOUT));
+            let bytes = self.object.bytes;
             for start in (0..bytes.div_ceil(length)).map(|number| number.saturating_mul(length)) {
                 let _permit = self.bucket.permit().await?;
                 let bytes = read(self.pack, self.object, start, length).await?;
