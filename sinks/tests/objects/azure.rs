@@ -8,10 +8,10 @@ use shardflow::sink::Sink;
 use shardflow::testing::sink::{Driver, Promise, conforms};
 use shardflow_sinks::{Ndjson, ObjectSink, objects};
 use shardflow_stand_ins::azurite::{ACCOUNT, Azurite, KEY, SAS};
-use shardflow_stand_ins::fault_proxy::{Fault, FaultProxy, Plan};
+use shardflow_stand_ins::fault_proxy::{FaultProxy, Plan};
 
 use crate::common::{assert_manifested, everything, numbers, wait};
-use crate::wide::{through, wide, wide_numbers};
+use crate::wide::{RATES, through, wide, wide_numbers};
 
 const CONTAINER: &str = "results";
 
@@ -68,15 +68,7 @@ fn faults_on_the_way_to_azure_leave_exact_results() {
     let Some(server) = server() else { return };
     let azure = client(&server, CONTAINER);
     let proxy = wait(FaultProxy::start(&server.endpoint()));
-    let rates = [
-        (Fault::Error503, 0.05),
-        (Fault::Error500, 0.05),
-        (Fault::ResetBefore, 0.05),
-        (Fault::ResetAfter, 0.1),
-        (Fault::ResetMidBody, 0.03),
-        (Fault::Truncated, 0.03),
-    ];
-    proxy.inject(Plan::random(Plan::seed(), &rates).rule());
+    proxy.inject(Plan::random(Plan::seed(), &RATES).rule());
     let wide_sink = sink(proxy.endpoint(), CONTAINER).part_bytes(5 << 20);
     let mut job = Driver::new(Promise::ExactlyOnce, Box::new(wide_sink), wide, || wide_numbers(&azure));
     through(&mut job, 6, 10);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::common::{assert_manifested, everything, numbers, path, wait};
-use crate::wide::{through, wide, wide_numbers};
+use crate::wide::{RATES, through, wide, wide_numbers};
 use object_store::aws::AmazonS3Builder;
 use object_store::multipart::MultipartStore;
 use object_store::signer::{Method, SignedUrlOptions, Signer};
@@ -121,15 +121,7 @@ fn faults_on_the_way_to_s3_leave_exact_results() {
     let Some(server) = server() else { return };
     let s3 = client(&server, BUCKET);
     let proxy = wait(FaultProxy::start(&server.endpoint()));
-    let rates = [
-        (Fault::Error503, 0.05),
-        (Fault::Error500, 0.05),
-        (Fault::ResetBefore, 0.05),
-        (Fault::ResetAfter, 0.1),
-        (Fault::ResetMidBody, 0.03),
-        (Fault::Truncated, 0.03),
-    ];
-    proxy.inject(Plan::random(Plan::seed(), &rates).rule());
+    proxy.inject(Plan::random(Plan::seed(), &RATES).rule());
     let mut job = Driver::new(Promise::ExactlyOnce, Box::new(wide_sink(proxy.endpoint())), wide, || wide_numbers(&s3));
     through(&mut job, 6, 10);
     // Objects of more than a part.

@@ -2,8 +2,19 @@
 
 use object_store::ObjectStore;
 use shardflow::testing::sink::Driver;
+use shardflow_stand_ins::fault_proxy::Fault;
 
 use crate::common::{lines, visible};
+
+/// How often a call meets a fault on the way.
+pub(crate) const RATES: [(Fault, f64); 6] = [
+    (Fault::Error503, 0.05),
+    (Fault::Error500, 0.05),
+    (Fault::ResetBefore, 0.05),
+    (Fault::ResetAfter, 0.1),
+    (Fault::ResetMidBody, 0.03),
+    (Fault::Truncated, 0.03),
+];
 
 /// A record of a size that makes large objects of few.
 pub(crate) fn wide(number: u64) -> String {
