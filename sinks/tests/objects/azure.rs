@@ -8,10 +8,10 @@ use shardflow::sink::Sink;
 use shardflow::testing::sink::{Driver, Promise, conforms};
 use shardflow_sinks::{Ndjson, ObjectSink, objects};
 use shardflow_stand_ins::azurite::{ACCOUNT, Azurite, KEY, SAS};
-use shardflow_stand_ins::fault_proxy::{FaultProxy, Plan};
+use shardflow_stand_ins::fault_proxy::FaultProxy;
 
-use crate::common::{assert_manifested, everything, numbers, wait};
-use crate::wide::{RATES, through, wide, wide_numbers};
+use crate::common::{numbers, wait};
+use crate::wide::{through_faults, wide, wide_numbers};
 
 const CONTAINER: &str = "results";
 
@@ -68,21 +68,9 @@ fn faults_on_the_way_to_azure_leave_exact_results() {
     let Some(server) = server() else { return };
     let azure = client(&server, CONTAINER);
     let proxy = wait(FaultProxy::start(&server.endpoint()));
-    proxy.inject(Plan::random(Plan::seed(), &RATES).rule());
     let wide_sink = sink(proxy.endpoint(), CONTAINER).part_bytes(5 << 20);
     let mut job = Driver::new(Promise::ExactlyOnce, Box::new(wide_sink), wide, || wide_numbers(&azure));
-    through(&mut job, 6, 10);
-    // Objects of more than a part.
-    job.start(1);
-    job.stage(0, 600);
-    job.finish();
-    let seen = proxy.seen();
-    eprintln!("{seen}");
-    assert!(seen.faults() > 10, "{seen}");
-    assert_eq!(job.visible(), (0..job.records()).collect::<Vec<_>>());
-    assert_manifested(&azure);
-    let largest = everything(&azure).into_values().map(|bytes| bytes.len()).max().unwrap();
-    assert!(largest > 10 << 20, "{largest} bytes were to go in parts");
+    through_faults(&mut job, &proxy, &azure);
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::common::{assert_manifested, everything, numbers, path, wait};
-use crate::wide::{RATES, through, wide, wide_numbers};
+use crate::common::{assert_manifested, numbers, path, wait};
+use crate::wide::{assert_parted, through_faults, wide, wide_numbers};
 use object_store::aws::AmazonS3Builder;
 use object_store::multipart::MultipartStore;
 use object_store::signer::{Method, SignedUrlOptions, Signer};
@@ -13,7 +13,7 @@ use object_store::{ObjectStore, PutPayload, aws::AmazonS3};
 use shardflow::sink::Sink;
 use shardflow::testing::sink::{Driver, Promise, conforms};
 use shardflow_sinks::{Ndjson, ObjectSink, objects};
-use shardflow_stand_ins::fault_proxy::{Fault, FaultProxy, Plan};
+use shardflow_stand_ins::fault_proxy::{Fault, FaultProxy};
 use shardflow_stand_ins::ministack::Ministack;
 
 const BUCKET: &str = "results";
@@ -112,8 +112,7 @@ fn large_objects_go_in_parts_and_what_a_crash_leaves_of_them_is_aborted() {
     job.start(1);
     assert_eq!(open_uploads(&server), 1);
     assert_manifested(&s3);
-    let largest = everything(&s3).into_values().map(|bytes| bytes.len()).max().unwrap();
-    assert!(largest > 10 << 20, "{largest} bytes were to go in parts");
+    assert_parted(&s3);
 }
 
 #[test]
@@ -121,18 +120,8 @@ fn faults_on_the_way_to_s3_leave_exact_results() {
     let Some(server) = server() else { return };
     let s3 = client(&server, BUCKET);
     let proxy = wait(FaultProxy::start(&server.endpoint()));
-    proxy.inject(Plan::random(Plan::seed(), &RATES).rule());
     let mut job = Driver::new(Promise::ExactlyOnce, Box::new(wide_sink(proxy.endpoint())), wide, || wide_numbers(&s3));
-    through(&mut job, 6, 10);
-    // Objects of more than a part.
-    job.start(1);
-    job.stage(0, 600);
-    job.finish();
-    let seen = proxy.seen();
-    eprintln!("{seen}");
-    assert!(seen.faults() > 10, "{seen}");
-    assert_eq!(job.visible(), (0..job.records()).collect::<Vec<_>>());
-    assert_manifested(&s3);
+    through_faults(&mut job, &proxy, &s3);
     proxy.inject(|_| Fault::Pass);
     job.start(1);
     job.finish();

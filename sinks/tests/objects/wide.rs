@@ -2,12 +2,12 @@
 
 use object_store::ObjectStore;
 use shardflow::testing::sink::Driver;
-use shardflow_stand_ins::fault_proxy::Fault;
+use shardflow_stand_ins::fault_proxy::{Fault, FaultProxy, Plan};
 
-use crate::common::{lines, visible};
+use crate::common::{assert_manifested, everything, lines, visible};
 
 /// How often a call meets a fault on the way.
-pub(crate) const RATES: [(Fault, f64); 6] = [
+const RATES: [(Fault, f64); 6] = [
     (Fault::Error503, 0.05),
     (Fault::Error500, 0.05),
     (Fault::ResetBefore, 0.05),
@@ -33,7 +33,7 @@ pub(crate) fn wide_numbers(store: &dyn ObjectStore) -> Vec<u64> {
 }
 
 /// Runs some epochs through whatever the proxy does, with a crash after each second one.
-pub(crate) fn through(job: &mut Driver<'_, String>, epochs: u64, records: usize) {
+fn through(job: &mut Driver<'_, String>, epochs: u64, records: usize) {
     job.start(2);
     for epoch in 0..epochs {
         job.stage(0, records);
@@ -50,4 +50,24 @@ pub(crate) fn through(job: &mut Driver<'_, String>, epochs: u64, records: usize)
     }
     job.replay(0);
     job.finish();
+}
+
+/// The same with faults at random, and objects of more than a part: everything is there once.
+pub(crate) fn through_faults(job: &mut Driver<'_, String>, proxy: &FaultProxy, store: &dyn ObjectStore) {
+    proxy.inject(Plan::random(Plan::seed(), &RATES).rule());
+    through(job, 6, 10);
+    job.start(1);
+    job.stage(0, 600);
+    job.finish();
+    let seen = proxy.seen();
+    eprintln!("{seen}");
+    assert!(seen.faults() > 10, "{seen}");
+    assert_eq!(job.visible(), (0..job.records()).collect::<Vec<_>>());
+    assert_manifested(store);
+    assert_parted(store);
+}
+
+pub(crate) fn assert_parted(store: &dyn ObjectStore) {
+    let largest = everything(store).into_values().map(|bytes| bytes.len()).max().unwrap();
+    assert!(largest > 10 << 20, "{largest} bytes were to go in parts");
 }
