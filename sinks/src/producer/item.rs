@@ -72,17 +72,14 @@ pub(super) struct Entry<R> {
 }
 
 impl<R> Entry<R> {
+    pub(super) fn new(lane: LaneId, items: SmallVec<[Item<R>; 1]>, bytes: usize, is_aggregate: bool) -> Self {
+        Self { lane, items, is_aggregate, bytes, predicted: None, most_beside: usize::MAX, backoff: None }
+    }
+
     /// Of a record that goes as it is.
     pub(super) fn plain(lane: LaneId, item: Item<R>) -> Self {
-        Self {
-            lane,
-            bytes: bytes(&item.record),
-            items: SmallVec::from_buf([item]),
-            is_aggregate: false,
-            predicted: None,
-            most_beside: usize::MAX,
-            backoff: None,
-        }
+        let bytes = bytes(&item.record);
+        Self::new(lane, SmallVec::from_buf([item]), bytes, false)
     }
 
     /// The number of its first record.

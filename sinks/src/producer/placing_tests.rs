@@ -29,15 +29,8 @@ fn entry(hashes: &[u128]) -> Entry<u64> {
         reply: number,
     };
     let item = |ticket| Item { record: UserRecord::default(), ticket };
-    Entry {
-        lane: 0,
-        items: hashes.iter().zip(0..).map(ticket).map(item).collect(),
-        is_aggregate: true,
-        bytes: 1,
-        predicted: Some("parent".into()),
-        most_beside: usize::MAX,
-        backoff: None,
-    }
+    let items = hashes.iter().zip(0..).map(ticket).map(item).collect();
+    Entry { predicted: Some("parent".into()), ..Entry::new(0, items, 1, true) }
 }
 
 fn at(shard: &str) -> At {

@@ -366,8 +366,7 @@ impl<R> Scheduler<R> {
     fn packed(&mut self, lane: LaneId, count: usize, bytes: usize, is_aggregate: bool) -> Entry<R> {
         let mut items = SmallVec::with_capacity(count);
         self.lanes.cut(lane, count, |item| items.push(item));
-        let mut entry =
-            Entry { lane, items, is_aggregate, bytes, predicted: None, most_beside: usize::MAX, backoff: None };
+        let mut entry = Entry::new(lane, items, bytes, is_aggregate);
         entry.predicted = self.packed.as_ref().and_then(|packed| packed.placing.predict(entry.hash()).1);
         entry
     }
