@@ -34,7 +34,8 @@ const CALLS: usize = 8;
 const SHARDS: i32 = 8;
 /// Partition keys. An aggregate names each once: with many more, packed records are larger by their keys.
 const KEYS: u64 = 100;
-const RECORDS: u64 = 600_000;
+/// Enough that filling the buffer for the first time, 64 MiB of new pages, is a small part.
+const RECORDS: u64 = 1_500_000;
 /// Within the service's limits: some fifteen seconds for the loop, and for what packs.
 const LIMITED_RECORDS: u64 = 120_000;
 const PACKED_RECORDS: u64 = 600_000;

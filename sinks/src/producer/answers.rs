@@ -2,15 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use shardflow::Outcome;
 use shardflow::retry::{Backoff, Failed, Failing};
-use shardflow::sink::Trouble;
 use shardflow_aws::failure::Failure;
 
-use super::item::{Answer, Call, Entry, Fate, Item, Settled};
+use super::item::{Answer, Call, Entry, Fate, Item, Settled, Ticket};
 use super::pack::fit;
 use super::placing::placed;
-use super::scheduler::Scheduler;
+use super::scheduler::{Packed, Scheduler};
+
+/// The part of the usual wait after which a shard is asked again that has refused an aggregate.
+const SHARDS_WAIT: u32 = 4;
 
 /// What an answer leaves.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ impl<R> Scheduler<R> {
     /// A call was answered at `now`. `dice` lies in `[0, 1)`: what failed together waits together.
     pub(super) fn answered(&mut self, call: Call<R>, answer: Answer, now: Instant, dice: f64) -> Answered<R> {
         self.under_way = self.under_way.saturating_sub(1);
-        let settled = Vec::with_capacity(call.entries.len());
+        let (begun, settled) = (call.begun, Vec::with_capacity(call.entries.len()));
         let mut answering =
             Answering { scheduler: self, now, dice, settled, retried: Retried::default(), passing: None };
         let is_alive = match answer {
@@ -65,11 +66,30 @@ impl<R> Scheduler<R> {
         };
         let Answering { settled, retried, passing, .. } = answering;
         let news = match passing {
-            Some((failed, text)) if !is_alive => self.health.failed(failed, now, dice).then_some(News::Failing(text)),
+            Some((failed, failure)) if !is_alive => {
+                let text = failure.text.clone();
+                self.health.failed(failed, failure, begun, now, dice).then_some(News::Failing(text))
+            }
             _ if is_alive => self.health.succeeded(now).map(News::Well),
             _ => None,
         };
         Answered { settled, retried, news }
+    }
+
+    /// Where the service has been down for long enough, ends what has waited for as long.
+    pub(super) fn give_up(&mut self, now: Instant) -> Vec<Settled<R>> {
+        let patience = self.limits.give_up_after;
+        let Some((since, failure)) = self.health.down_for(patience, now) else { return Vec::new() };
+        let text = failure.clone().given_up().text;
+        let is_over = |ticket: &Ticket<R>| now.saturating_duration_since(ticket.put_at.max(since)) >= patience;
+        let mut over = self.lanes.take_first(is_over);
+        let entries = self.again.extract_if(.., |_, entry| entry.items.iter().all(|item| is_over(&item.ticket)));
+        for (_, entry) in entries {
+            self.lanes.release(entry.lane);
+            over.extend(entry.items);
+        }
+        over.iter().for_each(|item| self.eras.remove(item.ticket.era));
+        over.into_iter().map(|item| item.failed(text.clone())).collect()
     }
 
     /// Everything that has not come to its end, where the producer ends before it does.
@@ -89,7 +109,7 @@ struct Answering<'a, R> {
     settled: Vec<Settled<R>>,
     retried: Retried,
     /// The last failure that may pass.
-    passing: Option<(Failed, String)>,
+    passing: Option<(Failed, Failure)>,
 }
 
 impl<R> Answering<'_, R> {
@@ -145,7 +165,8 @@ impl<R> Answering<'_, R> {
         let rest = entry.items.drain(half..).collect();
         self.scheduler.lanes.put_back(entry.lane, rest);
         let most = self.scheduler.packed.as_ref().map(|packed| packed.most).unwrap_or_default();
-        let (_, bytes, is_aggregate) = fit(entry.items.iter().map(|item| &item.record), most);
+        let record_bytes = self.scheduler.limits.record_bytes;
+        let (_, bytes, is_aggregate) = fit(entry.items.iter().map(|item| &item.record), most, record_bytes);
         (entry.bytes, entry.is_aggregate, entry.most_beside) = (bytes, is_aggregate, 1);
         self.scheduler.again.insert((self.now, entry.number()), entry);
     }
@@ -169,24 +190,21 @@ impl<R> Answering<'_, R> {
         for item in &mut entry.items {
             item.ticket.maybe_there |= maybe_there;
         }
-        let failed = |text: String| {
-            move |item: Item<R>| {
-                let is_open = item.ticket.maybe_there;
-                let outcome = if is_open { Outcome::Indeterminate } else { Outcome::Determinate };
-                item.settled(Fate::Failed(Trouble { may_pass: None, outcome, text: text.clone() }))
-            }
-        };
-        let Some(kind) = failure.may_pass() else { return self.end(entry, failed(failure.text.clone())) };
+        let Some(kind) = failure.may_pass() else { return self.end(entry, |item| item.failed(failure.text.clone())) };
+        self.passing = Some((kind, failure.clone()));
         let patience = self.scheduler.limits.give_up_after;
         let backoff = entry.backoff.get_or_insert_with(|| Box::new(Backoff::new(patience)));
-        match backoff.failed(kind, self.now, self.dice) {
-            None => self.end(entry, failed(failure.clone().given_up().text)),
-            Some(wait) => {
-                self.retried.add(kind, entry.items.len());
-                self.passing = Some((kind, failure.text.clone()));
-                self.scheduler.again.insert((self.now + wait, entry.number()), entry);
-            }
+        let Some(mut wait) = backoff.failed(kind, self.now, self.dice) else {
+            let text = failure.clone().given_up().text;
+            return self.end(entry, |item| item.failed(text.clone()));
+        };
+        if let Some(Packed { pace, .. }) = self.scheduler.packed.as_mut().filter(|_| kind == Failed::Throttled) {
+            // What a shard takes is counted by the second, and nobody else is waited for.
+            wait /= SHARDS_WAIT;
+            pace.refused(entry.lane, self.now + wait);
         }
+        self.retried.add(kind, entry.items.len());
+        self.scheduler.again.insert((self.now + wait, entry.number()), entry);
     }
 
     /// It goes no more.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use shardflow::metrics::RetryMetrics;
 use shardflow::retry::{Clock, Retries};
-use shardflow_aws::failure::Failure;
+use shardflow_aws::failure::{Failure, Remedy};
 use tokio::task::JoinSet;
 
 use super::answers::News;
@@ -13,6 +13,9 @@ use super::edge::Service;
 use super::item::{Answer, Call, Entry};
 use super::shards::ShardMap;
 use super::shared::{Reply, Shared};
+
+/// How long the shards may take to be listed after a reshard, whatever keeps them: nothing goes meanwhile.
+const LISTING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The task behind the handles of a producer.
 pub(super) struct Driver<S, C> {
@@ -24,6 +27,8 @@ pub(super) struct Driver<S, C> {
     pub(super) give_up_after: Duration,
     calls: JoinSet<(Call<Reply>, Answer, Duration)>,
     listing: JoinSet<Result<ShardMap, Failure>>,
+    /// Here, and not in [`run`](Self::run): a runtime may end before that has begun.
+    _ending: Ending,
 }
 
 /// However the driver ends, nobody waits for it any longer.
@@ -37,15 +42,20 @@ impl Drop for Ending {
 
 impl<S: Service, C: Clock> Driver<S, C> {
     pub(super) fn new(shared: Arc<Shared>, service: S, clock: C, description: String, give_up_after: Duration) -> Self {
-        Self { shared, service, clock, description, give_up_after, calls: JoinSet::new(), listing: JoinSet::new() }
+        let _ending = Ending(Arc::clone(&shared));
+        let (calls, listing) = (JoinSet::new(), JoinSet::new());
+        Self { shared, service, clock, description, give_up_after, calls, listing, _ending }
     }
 
     /// Runs until the producer is closed and everything has come to its end.
     pub(super) async fn run(mut self) {
-        let _ending = Ending(Arc::clone(&self.shared));
         loop {
             let now = self.clock.now();
             let step = self.shared.step(now);
+            if let Some(shard) = step.unpredictable {
+                let text = "the stream does not place records by their hash keys: shards are predicted no more";
+                tracing::warn!(stream = self.description, %shard, "{text}");
+            }
             step.calls.into_iter().for_each(|call| self.call(call));
             if step.lists {
                 self.list();
@@ -68,12 +78,13 @@ impl<S: Service, C: Clock> Driver<S, C> {
     }
 
     fn call(&mut self, call: Call<Reply>) {
-        self.shared.metrics.call(call.entries.iter().map(|entry| entry.items.len()));
+        let under_way = self.shared.metrics.call(call.entries.iter().map(|entry| entry.items.len()));
         let (service, clock) = (self.service.clone(), self.clock.clone());
         self.calls.spawn(async move {
             let records = call.entries.iter().map(Entry::wire).collect();
             let begun = clock.now();
             let answer = service.put(records).await;
+            drop(under_way);
             let took = clock.now().saturating_duration_since(begun);
             (call, answer, took)
         });
@@ -96,8 +107,16 @@ impl<S: Service, C: Clock> Driver<S, C> {
         self.shared.metrics.listings.increment(1);
         let service = self.service.clone();
         let attempted = format!("list the shards of {}", self.description);
-        let retries = Retries::new(self.give_up_after, &self.clock, &RetryMetrics::unseen(), attempted);
-        self.listing.spawn(async move { retries.run(|| service.shards()).await });
+        let patience = self.give_up_after.min(LISTING_PATIENCE);
+        let retries = Retries::new(patience, &self.clock, &RetryMetrics::unseen(), attempted);
+        let clock = self.clock.clone();
+        self.listing.spawn(async move {
+            tokio::select! {
+                listed = retries.run(|| service.shards()) => listed,
+                // Throttling would be waited out for as long as it lasts.
+                () = clock.sleep(LISTING_PATIENCE) => Err(Failure { remedy: Remedy::None, text: format!("nothing came of it in {LISTING_PATIENCE:?}") }),
+            }
+        });
     }
 
     fn listed(&self, listed: Option<Result<ShardMap, Failure>>) {
@@ -105,7 +124,7 @@ impl<S: Service, C: Clock> Driver<S, C> {
         let map = match listed {
             Some(Ok(map)) => Some(map),
             Some(Err(failure)) => {
-                tracing::warn!(stream, %failure, "the shards cannot be listed: aggregates are packed as before");
+                tracing::warn!(stream, %failure, "the shards cannot be listed: each record goes alone until they can");
                 None
             }
             None => None,

@@ -53,16 +53,7 @@ impl Service for Stream {
         }
         let call = self.sdk.put_records().stream_name(&self.name).set_stream_arn(self.arn.clone());
         match call.set_records(Some(entries)).send().await {
-            Ok(answer) if answer.records().len() == count => {
-                let mut shards = Shards::default();
-                Answer::Each(answer.records().iter().map(|entry| fate(entry, &mut shards)).collect())
-            }
-            // Nobody can tell which of the records the answer is about.
-            Ok(answer) => {
-                let text = format!("the answer is about {} records and not {count}", answer.records().len());
-                let failure = Failure { remedy: Remedy::Retry(Failed::Transient), text };
-                Answer::Failed { failure, maybe_there: true, blames_a_record: false }
-            }
+            Ok(answer) => each(answer.records(), count),
             Err(error) => Answer::Failed {
                 maybe_there: may_have_happened(&error),
                 blames_a_record: blames_a_record(&error),
@@ -88,7 +79,10 @@ impl Service for Stream {
                 break;
             }
         }
-        let none = || Failure { remedy: Remedy::Retry(Failed::Transient), text: "no shard is open".to_owned() };
+        let none = || Failure {
+            remedy: Remedy::Retry(Failed::Transient),
+            text: "the shards listed do not take all hash keys".to_owned(),
+        };
         ShardMap::new(shards).ok_or_else(none)
     }
 }
@@ -116,16 +110,25 @@ impl<'a> Shards<'a> {
     }
 }
 
-fn fate<'a>(entry: &'a PutRecordsResultEntry, shards: &mut Shards<'a>) -> Result<At, Failure> {
-    let mut place = || Some(At { shard: shards.get(entry.shard_id()?), sequence: entry.sequence_number()?.into() });
-    match entry.error_code() {
-        Some(code) => Err(Failure::of_code(code, entry.error_message().unwrap_or_default())),
-        // It says neither that it is there nor that it is not.
-        None => place().ok_or_else(|| Failure {
-            remedy: Remedy::Retry(Failed::Transient),
-            text: "the answer gives no place of the record".to_owned(),
-        }),
+/// What an answer says of each of so many records. Where it leaves one out, nobody can tell of any whether it is there.
+fn each(entries: &[PutRecordsResultEntry], count: usize) -> Answer {
+    let mut shards = Shards::default();
+    let fates: Option<Vec<_>> = entries.iter().map(|entry| fate(entry, &mut shards)).collect();
+    let text = match fates {
+        Some(fates) if fates.len() == count => return Answer::Each(fates),
+        Some(fates) => format!("the answer is about {} records and not {count}", fates.len()),
+        None => "the answer gives no place of a record, nor why it has none".to_owned(),
+    };
+    let failure = Failure { remedy: Remedy::Retry(Failed::Transient), text };
+    Answer::Failed { failure, maybe_there: true, blames_a_record: false }
+}
+
+/// `None`: it says neither that it is there nor that it is not.
+fn fate<'a>(entry: &'a PutRecordsResultEntry, shards: &mut Shards<'a>) -> Option<Result<At, Failure>> {
+    if let Some(code) = entry.error_code() {
+        return Some(Err(Failure::of_code(code, entry.error_message().unwrap_or_default())));
     }
+    Some(Ok(At { shard: shards.get(entry.shard_id()?), sequence: entry.sequence_number()?.into() }))
 }
 
 /// Whether the service says that something is wrong with the call: one of its records, then.
@@ -146,20 +149,35 @@ where
 mod tests {
     use super::*;
 
-    fn result(code: Option<&str>, shard: Option<&str>) -> Result<At, Remedy> {
+    fn entry(code: Option<&str>, shard: Option<&str>) -> PutRecordsResultEntry {
         let entry = PutRecordsResultEntry::builder().set_error_code(code.map(ToOwned::to_owned));
-        let entry = entry.set_shard_id(shard.map(ToOwned::to_owned)).sequence_number("7");
-        fate(&entry.build(), &mut Shards::default()).map_err(|failure| failure.remedy)
+        entry.set_shard_id(shard.map(ToOwned::to_owned)).sequence_number("7").build()
     }
 
     #[test]
     fn each_record_has_its_fate() {
-        assert_eq!(result(None, Some("s")), Ok(At { shard: "s".into(), sequence: "7".into() }));
-        assert_eq!(result(None, None), Err(Remedy::Retry(Failed::Transient)));
-        let throttled = Err(Remedy::Retry(Failed::Throttled));
-        assert_eq!(result(Some("ProvisionedThroughputExceededException"), None), throttled);
-        assert_eq!(result(Some("InternalFailure"), None), Err(Remedy::Retry(Failed::Transient)));
-        assert_eq!(result(Some("KMSAccessDeniedException"), None), Err(Remedy::None));
+        for (code, shard, expected) in [
+            (None, Some("s"), Ok(At { shard: "s".into(), sequence: "7".into() })),
+            (Some("ProvisionedThroughputExceededException"), None, Err(Remedy::Retry(Failed::Throttled))),
+            (Some("InternalFailure"), None, Err(Remedy::Retry(Failed::Transient))),
+            (Some("KMSAccessDeniedException"), None, Err(Remedy::None)),
+        ] {
+            let answer = each(&[entry(code, shard)], 1);
+            let Answer::Each(fates) = answer else { panic!("{answer:?}") };
+            assert_eq!(
+                fates.into_iter().map(|fate| fate.map_err(|failure| failure.remedy)).collect::<Vec<_>>(),
+                [expected]
+            );
+        }
+    }
+
+    #[test]
+    fn what_an_answer_does_not_tell_of_may_be_there() {
+        let there = entry(None, Some("s"));
+        for (entries, count) in [(vec![there.clone()], 2), (vec![there, entry(None, None)], 2)] {
+            let answer = each(&entries, count);
+            assert!(matches!(answer, Answer::Failed { maybe_there: true, .. }), "{answer:?}");
+        }
     }
 
     #[test]

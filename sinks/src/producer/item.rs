@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use shardflow::Outcome;
 use shardflow::retry::Backoff;
 use shardflow::sink::Trouble;
 use shardflow_aws::failure::Failure;
@@ -38,6 +39,12 @@ pub(super) struct Item<R> {
 impl<R> Item<R> {
     pub(super) fn settled(self, fate: Fate) -> Settled<R> {
         Settled { reply: self.ticket.reply, bytes: bytes(&self.record), put_at: self.ticket.put_at, fate }
+    }
+
+    /// It goes no more.
+    pub(super) fn failed(self, text: String) -> Settled<R> {
+        let outcome = if self.ticket.maybe_there { Outcome::Indeterminate } else { Outcome::Determinate };
+        self.settled(Fate::Failed(Trouble { may_pass: None, outcome, text }))
     }
 
     /// The service never takes it.
@@ -103,6 +110,7 @@ impl<R> Entry<R> {
 #[derive(Debug)]
 pub(super) struct Call<R> {
     pub(super) entries: Vec<Entry<R>>,
+    pub(super) begun: Instant,
 }
 
 /// Where a stream record came to lie.

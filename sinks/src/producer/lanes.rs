@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
 
-use super::item::{Item, LaneId};
+use super::item::{Item, LaneId, Ticket};
 use super::record::bytes;
 
 /// Records of one lane.
@@ -109,6 +109,22 @@ impl<R> Lanes<R> {
         }
         lane.is_held = self.holds;
         self.enter(id);
+    }
+
+    /// Takes the first records of every lane, as long as they are of this kind; from one that is held too.
+    pub(super) fn take_first(&mut self, is_such: impl Fn(&Ticket<R>) -> bool) -> Vec<Item<R>> {
+        let (ids, mut taken) = (self.lanes.keys().copied().collect::<Vec<_>>(), Vec::new());
+        for id in ids {
+            self.leave(id);
+            if let Some(lane) = self.lanes.get_mut(&id) {
+                while let Some(item) = lane.waiting.pop_front_if(|item| is_such(&item.ticket)) {
+                    lane.bytes = lane.bytes.saturating_sub(bytes(&item.record));
+                    taken.push(item);
+                }
+            }
+            self.enter(id);
+        }
+        taken
     }
 
     /// Puts records, in their order, before the others of their lane.

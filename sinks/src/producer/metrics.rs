@@ -107,27 +107,22 @@ impl Metrics {
         }
     }
 
-    /// A call begins, with so many records in each stream record.
-    pub(super) fn call(&self, packed: impl Iterator<Item = usize>) {
-        self.calls.increment(1.0);
-        if let Some(sink) = &self.sink {
-            sink.calls.increment(1.0);
-        }
+    /// A call begins, with so many records in each stream record. It is over when what this gives is dropped.
+    pub(super) fn call(&self, packed: impl Iterator<Item = usize>) -> UnderWay {
         for records in packed {
             self.stream_records.increment(1);
             self.packed.record(records as f64);
         }
+        UnderWay::begin([Some(self.calls.clone()), self.sink.as_ref().map(|sink| sink.calls.clone())])
     }
 
     /// It was answered.
     pub(super) fn answered(&self, took: Duration, retried: Retried) {
-        self.calls.decrement(1.0);
         self.call_seconds.record(took.as_secs_f64());
         self.throttled.increment(retried.throttled);
         self.transient.increment(retried.failed);
         self.credentials.increment(retried.credentials);
         if let Some(sink) = &self.sink {
-            sink.calls.decrement(1.0);
             sink.seconds.record(took.as_secs_f64());
             sink.retries.throttled.increment(retried.throttled);
             sink.retries.failed.increment(retried.failed);
@@ -157,6 +152,23 @@ impl Metrics {
     /// A record could not be put.
     pub(super) fn failed(&self) {
         self.failed.increment(1);
+    }
+}
+
+/// A call under way, which may come to its end with the producer.
+#[must_use]
+pub(super) struct UnderWay([Option<Gauge>; 2]);
+
+impl UnderWay {
+    fn begin(gauges: [Option<Gauge>; 2]) -> Self {
+        gauges.iter().flatten().for_each(|gauge| gauge.increment(1.0));
+        Self(gauges)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.iter().flatten().for_each(|gauge| gauge.decrement(1.0));
     }
 }
 

@@ -68,7 +68,14 @@ fn what_happens_to_records_and_calls_is_counted_by_stream_and_for_the_sink() {
         Metrics::register(&[Label::new("stream", "usage")], Some(sink))
     });
     metrics.puts.increment(4);
-    metrics.call([3, 1].into_iter());
+    let (over, dropped) = (metrics.call([3, 1].into_iter()), metrics.call(std::iter::empty()));
+    drop(over);
+    for calls in
+        ["shardflow_producer_calls_in_flight stream=usage", "shardflow_sink_calls_in_flight step=charges worker=1"]
+    {
+        assert_eq!(f64::from_bits(seen.count(calls)), 1.0, "{calls}");
+    }
+    drop(dropped);
     metrics.answered(Duration::from_millis(250), Retried { throttled: 2, failed: 1, credentials: 0 });
     metrics.placed(10, Duration::from_millis(500));
     metrics.refused();

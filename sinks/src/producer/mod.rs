@@ -12,7 +12,7 @@
 //! # Sent again
 //! * Of a call that was carried out in part, only the records that were refused go again. Throttling is waited out for as long
 //!   as it lasts, other failures that may pass until [`give_up_after`](ProducerSettings::give_up_after); then the receipt says
-//!   so.
+//!   so. Where nothing else has come back for as long, what has waited for as long without being sent is given up with it.
 //! * A call whose answer was lost may have been carried out. Its records go again all the same: a record twice is better than
 //!   none. So a record is in the stream at least once, and [`Placed::maybe_repeated`] marks those that may be there twice.
 //! * A record that the service would never take (too large, an empty key, a bad hash key) is refused in its receipt and holds up
@@ -32,11 +32,13 @@
 //! shard together, as the hash of their keys predicts it; each aggregate carries an explicit hash key of that shard. Readers must
 //! open them. Where an answer names another shard, the stream has been resharded: the shards are listed anew, at most once a
 //! second, nothing goes until then, and a record that lies in a shard which its hash key is not of goes again, because the Kinesis
-//! Client Library would drop it there.
+//! Client Library would drop it there. Where the shards cannot be listed within 10 s, each record goes alone, and they are asked for
+//! again each minute. Data that is an aggregate itself is packed, whatever its size, so that readers find it as it was put.
 //!
 //! Aggregates go to each shard as fast as the service takes them, and no faster ([`rate_limit`](ProducerSettings::rate_limit)): what
 //! is refused has been sent for nothing. A shard that has had nothing for a second gets a second's worth at once, and then
-//! evenly. After a few refusals, because others write to the shard too, what was refused goes before anything new.
+//! evenly. One that refuses is let alone for some tens of milliseconds, longer each time, and what was refused goes first.
+//! What waits for one shard delays no other, and takes no record of another out of its aggregate.
 //!
 //! # Rooms
 //! `scheduler` decides, with `lanes`, `answers`, `placing`, `pace`, `eras` and `health`; it is pure, and tested with random failures.

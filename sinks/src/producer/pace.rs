@@ -2,7 +2,7 @@
 //!
 //! A shard takes 1,000 records and 1 MiB in a second. Whoever sends more is refused, and has sent for nothing: on a connection
 //! that is worth little, a shard's share of a second is lost for it. A shard that has had nothing for a second gets a second's
-//! worth at once; from then on records go evenly.
+//! worth at once; from then on records go evenly. One that refuses is let alone until what it refused goes again.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -100,6 +100,15 @@ impl Pace {
         goes
     }
 
+    /// A shard has refused a record: nothing goes to it before `until`.
+    pub(super) fn refused(&mut self, shard: LaneId, until: Instant) {
+        if let Some(spent) = self.shards.get_mut(&shard) {
+            let taken = until + AHEAD;
+            (spent.records, spent.bytes) = (spent.records.max(taken), spent.bytes.max(taken));
+            spent.is_used_up = true;
+        }
+    }
+
     /// The shards are others.
     pub(super) fn forget(&mut self) {
         self.shards.clear();
@@ -166,6 +175,17 @@ mod tests {
         }
         pace.forget();
         assert_eq!(pace.next(1, start), None);
+    }
+
+    #[test]
+    fn a_shard_that_refuses_waits_and_then_goes_evenly() {
+        let (mut pace, start) = (Pace::new(100), Instant::now());
+        let until = start + Duration::from_millis(30);
+        assert!(pace.spend(1, 100, start) && pace.spend(2, 100, start));
+        pace.refused(1, until);
+        assert_eq!((pace.next(1, start), pace.next(2, start)), (Some(until), None));
+        assert_eq!(pace.next(1, until), None);
+        assert!(pace.spend(1, 1 << 19, until) && pace.next(1, until).is_some(), "not a second's worth at once");
     }
 
     #[test]

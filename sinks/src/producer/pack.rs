@@ -45,8 +45,12 @@ pub(super) enum Packing {
 }
 
 /// How many of these records, which have one shard, go into one stream record, at least 1 of them; what it weighs, data and
-/// partition key; and whether it is an aggregate.
-pub(super) fn fit<'a>(records: impl Iterator<Item = &'a UserRecord>, most: Aggregation) -> (usize, usize, bool) {
+/// partition key; and whether it is an aggregate. A stream record may weigh `record_bytes`.
+pub(super) fn fit<'a>(
+    records: impl Iterator<Item = &'a UserRecord>,
+    most: Aggregation,
+    record_bytes: usize,
+) -> (usize, usize, bool) {
     let (mut size, mut fitting, mut weight, mut first) = (Size::default(), 0_usize, 0, None);
     for record in records {
         if fitting > 0 && fitting >= most.records {
@@ -66,7 +70,7 @@ pub(super) fn fit<'a>(records: impl Iterator<Item = &'a UserRecord>, most: Aggre
     match first {
         // A record alone is no aggregate, unless a reader would take it for one: its data would come out as something else.
         Some(record) if fitting == 1 => {
-            let looks_like_one = record.data.starts_with(&MAGIC) && weight <= most.bytes;
+            let looks_like_one = record.data.starts_with(&MAGIC) && weight <= record_bytes;
             if looks_like_one { (1, weight, true) } else { (1, bytes(record), false) }
         }
         _ => (fitting, weight, fitting > 1),
@@ -178,7 +182,7 @@ mod tests {
             let mut rest = &records[..];
             let mut seen = Vec::new();
             while !rest.is_empty() {
-                let (count, weight, is_aggregate) = fit(rest.iter(), aggregation);
+                let (count, weight, is_aggregate) = fit(rest.iter(), aggregation, bytes);
                 let (now, later) = rest.split_at(count);
                 let made = wire(now.iter(), if is_aggregate { Packing::Aggregate(5) } else { Packing::Plain });
                 prop_assert_eq!(made.data.len() + made.partition_key.len(), weight);
@@ -207,9 +211,17 @@ mod tests {
     #[test]
     fn a_record_alone_goes_as_it_is_unless_it_looks_like_an_aggregate() {
         let plain = UserRecord { partition_key: "k".to_owned(), data: vec![1; 10], ..UserRecord::default() };
-        assert_eq!(fit([&plain].into_iter(), Aggregation::default()), (1, 11, false));
+        assert_eq!(fit([&plain].into_iter(), Aggregation::default(), 1 << 20), (1, 11, false));
         let nested = UserRecord { data: aggregate(std::slice::from_ref(&plain)), ..plain };
-        let (count, weight, is_aggregate) = fit([&nested].into_iter(), Aggregation::default());
-        assert!(count == 1 && is_aggregate && weight > nested.data.len());
+        // However large others may be.
+        for bytes in [50 << 10, 0] {
+            let most = Aggregation { bytes, ..Aggregation::default() };
+            let (count, weight, is_aggregate) = fit([&nested].into_iter(), most, 1 << 20);
+            assert!(count == 1 && is_aggregate && weight > nested.data.len());
+        }
+        assert!(
+            !fit([&nested].into_iter(), Aggregation::default(), nested.data.len()).2,
+            "there is no room to wrap it"
+        );
     }
 }

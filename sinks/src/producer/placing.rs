@@ -5,6 +5,9 @@
 //! whose hash key the shard does take is where it belongs; any other is sent again, to its own shard, because the Kinesis
 //! Client Library drops what lies in a shard that its hash key is not of.
 //!
+//! Where the shards cannot be listed, or the listing does not come to know the shard, nobody can tell. Then each record goes alone,
+//! to the shard of its own hash key whichever that is, and the shards are asked for again each minute.
+//!
 //! A stream may place records by something else than their hash keys. Where an aggregate does not lie where its own hash key says,
 //! by a new listing, predictions are of no use: they are not compared with answers any more.
 
@@ -17,6 +20,9 @@ use super::shards::{Range, ShardMap};
 
 /// How often the shards are listed at most.
 const LISTING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often, while records go alone because there is no listing to be had.
+const BLIND_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How many listings in a row may not know a shard that an answer named.
 const MOST_TRIES: u32 = 5;
@@ -32,6 +38,8 @@ pub(super) struct Placing<R> {
     listed_at: Option<Instant>,
     tries: u32,
     is_by_hash: bool,
+    /// It is not known where aggregates would come to lie.
+    is_blind: bool,
 }
 
 #[derive(Debug)]
@@ -49,6 +57,8 @@ pub(super) struct Resolved<R> {
     pub(super) placed: Vec<(Item<R>, Placed)>,
     /// They are to be sent again.
     pub(super) again: Vec<Item<R>>,
+    /// A shard by which it shows that the stream does not place records by their hash keys.
+    pub(super) unpredictable: Option<Arc<str>>,
 }
 
 impl<R> Placing<R> {
@@ -61,6 +71,7 @@ impl<R> Placing<R> {
             listed_at: None,
             tries: 0,
             is_by_hash: true,
+            is_blind: false,
         }
     }
 
@@ -71,13 +82,18 @@ impl<R> Placing<R> {
 
     /// Whether nothing may go until the shards are known better.
     pub(super) fn is_stale(&self) -> bool {
-        self.differs.is_some()
+        self.differs.is_some() || matches!(self.listing, Listing::Answered(_))
+    }
+
+    /// Whether each record has to go alone.
+    pub(super) fn is_blind(&self) -> bool {
+        self.is_blind
     }
 
     /// An entry came to lie somewhere. Gives it back unless it is in doubt whether all of it lies where it belongs.
     pub(super) fn landed(&mut self, entry: Entry<R>, at: At) -> Option<(Entry<R>, At)> {
         let is_as_predicted = entry.predicted.as_ref().is_none_or(|shard| *shard == at.shard);
-        if is_as_predicted || !self.is_by_hash {
+        if is_as_predicted || !self.is_by_hash || self.is_blind {
             return Some((entry, at));
         }
         let own = entry.hash();
@@ -92,8 +108,9 @@ impl<R> Placing<R> {
 
     /// When the shards are to be listed, where that has not been asked for yet.
     pub(super) fn lists_at(&self, now: Instant) -> Option<Instant> {
-        let is_due = self.is_stale() && matches!(self.listing, Listing::Idle);
-        is_due.then(|| self.listed_at.map_or(now, |at| (at + LISTING_INTERVAL).max(now)))
+        let interval = if self.is_blind { BLIND_INTERVAL } else { LISTING_INTERVAL };
+        let is_due = (self.differs.is_some() || self.is_blind) && matches!(self.listing, Listing::Idle);
+        is_due.then(|| self.listed_at.map_or(now, |at| (at + interval).max(now)))
     }
 
     /// It has been asked for.
@@ -114,33 +131,37 @@ impl<R> Placing<R> {
         }
         let Listing::Answered(map) = std::mem::replace(&mut self.listing, Listing::Idle) else { return None };
         let Some(map) = map else {
-            // All are in the stream, and this program may not learn more.
+            self.is_blind = true;
             return Some(self.resolved(|_| None));
         };
-        self.map = map;
-        let (shard, own) = self.differs.as_ref()?;
+        (self.map, self.is_blind) = (map, false);
+        let Some((shard, own)) = &self.differs else { return Some(self.resolved(|_| None)) };
         let own_range = self.map.range(shard);
         let is_unknown = own_range.is_none() || self.in_doubt.iter().any(|(_, at)| self.map.range(&at.shard).is_none());
         if is_unknown && self.tries < MOST_TRIES {
             self.tries = self.tries.saturating_add(1);
             return None;
         }
+        self.is_blind = is_unknown;
         self.is_by_hash = own_range.is_none_or(|range| range.contains(*own));
         if !self.is_by_hash {
-            tracing::warn!(%shard, "the stream does not place records by their hash keys: shards are predicted no more");
+            let shard = Arc::clone(shard);
+            return Some(Resolved { unpredictable: Some(shard), ..self.resolved(|_| Some(Range::ALL)) });
         }
-        let (map, is_by_hash) = (self.map.clone(), self.is_by_hash);
-        Some(self.resolved(|shard| map.range(shard).filter(|_| is_by_hash)))
+        let map = self.map.clone();
+        Some(self.resolved(|shard| map.range(shard)))
     }
 
-    /// Nothing is in doubt any more: what lies in a shard outside of its range, where that is known, goes again.
+    /// Nothing is in doubt any more: what lies in a shard outside of its range goes again. Where the range is not known, only what an
+    /// aggregate was sent by is where it belongs.
     fn resolved(&mut self, range: impl Fn(&str) -> Option<Range>) -> Resolved<R> {
         (self.differs, self.tries) = (None, 0);
-        let mut resolved = Resolved { placed: Vec::new(), again: Vec::new() };
+        let mut resolved = Resolved { placed: Vec::new(), again: Vec::new(), unpredictable: None };
         for (entry, at) in std::mem::take(&mut self.in_doubt) {
-            let range = range(&at.shard);
+            let own = Range { first: entry.hash(), last: entry.hash() };
+            let range = range(&at.shard).unwrap_or(own);
             for (mut item, placed) in placed(entry, &at) {
-                if range.is_none_or(|range| range.contains(item.ticket.hash)) {
+                if range.contains(item.ticket.hash) {
                     resolved.placed.push((item, placed));
                 } else {
                     item.ticket.maybe_there = true;

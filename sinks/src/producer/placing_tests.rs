@@ -53,7 +53,7 @@ fn after_a_split_records_of_the_shard_are_placed_and_the_others_go_again() {
     placing.asked(now);
     assert!(placing.lists_at(now).is_none() && placing.resolve().is_none());
     placing.listed(Some(after()));
-    let Resolved { placed, again } = placing.resolve().unwrap();
+    let Resolved { placed, again, .. } = placing.resolve().unwrap();
     let placed: Vec<_> = placed.iter().map(|(item, placed)| (item.ticket.reply, placed.sub_sequence)).collect();
     assert_eq!(placed, [(0, Some(0)), (2, Some(2))]);
     assert_eq!(again.iter().map(|item| (item.ticket.reply, item.ticket.maybe_there)).collect::<Vec<_>>(), [(1, true)]);
@@ -84,18 +84,30 @@ fn shards_are_listed_once_a_second_until_the_listing_knows_the_shard() {
     }
     placing.asked(now);
     placing.listed(Some(before()));
-    // Nobody knows that shard: what is there is there.
-    assert_eq!(placing.resolve().map(|resolved| (resolved.placed.len(), resolved.again.len())), Some((2, 0)));
+    // Nobody knows that shard: only the record that the aggregate was sent by lies there for sure.
+    assert_eq!(placing.resolve().map(|resolved| (resolved.placed.len(), resolved.again.len())), Some((1, 1)));
+    assert!(placing.is_blind());
 }
 
 #[test]
-fn where_the_shards_cannot_be_listed_what_is_there_counts() {
-    let mut placing = Placing::new(before());
-    placing.landed(entry(&[5, 500]), at("low"));
-    placing.asked(Instant::now());
+fn where_the_shards_cannot_be_listed_each_record_goes_alone_until_they_can() {
+    let (mut placing, now) = (Placing::new(before()), Instant::now());
+    placing.landed(entry(&[5, 500, 5]), at("low"));
+    placing.asked(now);
     placing.listed(None);
-    assert_eq!(placing.resolve().map(|resolved| (resolved.placed.len(), resolved.again.len())), Some((2, 0)));
-    assert!(!placing.is_stale());
+    let Resolved { placed, again, .. } = placing.resolve().unwrap();
+    let placed: Vec<u64> = placed.iter().map(|(item, _)| item.ticket.reply).collect();
+    assert_eq!((placed, again.len()), (vec![0, 2], 1));
+    assert!(placing.is_blind() && !placing.is_stale());
+    // Alone, wherever it lies is where it belongs.
+    assert!(placing.landed(entry(&[500]), at("high")).is_some() && !placing.is_stale());
+    assert_eq!(placing.lists_at(now), Some(now + BLIND_INTERVAL));
+    placing.asked(now + BLIND_INTERVAL);
+    placing.listed(Some(after()));
+    assert!(placing.is_stale(), "nothing goes until everything is laid out for the new shards");
+    let Resolved { placed, again, .. } = placing.resolve().unwrap();
+    assert!(placed.is_empty() && again.is_empty() && !placing.is_blind() && !placing.is_stale());
+    assert_eq!(placing.predict(500).1.as_deref(), Some("high"));
 }
 
 #[test]
@@ -105,7 +117,8 @@ fn a_stream_that_does_not_place_by_hash_is_found_out_and_its_answers_are_taken_a
     placing.asked(Instant::now());
     placing.listed(Some(after()));
     // It was sent to hash key 5 and lies in the shard of 100 and more.
-    assert_eq!(placing.resolve().map(|resolved| (resolved.placed.len(), resolved.again.len())), Some((2, 0)));
+    let Resolved { placed, again, unpredictable } = placing.resolve().unwrap();
+    assert_eq!((placed.len(), again.len(), unpredictable.as_deref()), (2, 0, Some("high")));
     assert!(!placing.is_by_hash);
     assert!(placing.landed(entry(&[5, 500]), at("low")).is_some() && !placing.is_stale());
 }

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use metrics_exporter_prometheus::PrometheusBuilder;
 use shardflow::Outcome;
 use shardflow::retry::Failed;
 use shardflow_aws::failure::{Failure, Remedy};
@@ -50,13 +51,20 @@ impl Clock for ByHand {
 #[derive(Clone)]
 struct Memory {
     answers: Arc<Mutex<VecDeque<Answer>>>,
+    /// Whether it is too busy to list its shards.
+    lists_nothing: bool,
     calls: Arc<Mutex<Vec<Vec<Wire>>>>,
     lets: Arc<Semaphore>,
 }
 
 impl Memory {
     fn new() -> Self {
-        Self { answers: Arc::default(), calls: Arc::default(), lets: Arc::new(Semaphore::new(1_000)) }
+        Self {
+            answers: Arc::default(),
+            lists_nothing: false,
+            calls: Arc::default(),
+            lets: Arc::new(Semaphore::new(1_000)),
+        }
     }
 
     fn calls(&self) -> usize {
@@ -75,7 +83,7 @@ impl Service for Memory {
     }
 
     async fn shards(&self) -> Result<ShardMap, Failure> {
-        Ok(one_shard())
+        if self.lists_nothing { Err(throttled()) } else { Ok(one_shard()) }
     }
 }
 
@@ -101,6 +109,10 @@ async fn until(is_so: impl Fn() -> bool) {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("it does not come to that");
+}
+
+fn throttled() -> Failure {
+    Failure { remedy: Remedy::Retry(Failed::Throttled), text: "slow down".to_owned() }
 }
 
 fn denied() -> Answer {
@@ -254,11 +266,121 @@ async fn whoever_waits_for_a_producer_that_is_stopped_is_told() {
     assert!(producer.put(Record::new("k", "2")).await.await.is_err());
 }
 
+#[test]
+fn whoever_puts_into_a_producer_that_never_ran_is_told() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let first = runtime();
+    let (producer, receipt) = first.block_on(async {
+        let producer = start(settings(), &Memory::new(), &ByHand::new());
+        let receipt = producer.put(Record::new("k", "1")).await;
+        (producer, receipt)
+    });
+    drop(first);
+    runtime().block_on(async {
+        assert!(receipt.await.is_err() && producer.flush().await.is_err());
+        assert!(producer.put(Record::new("k", "2")).await.await.is_err());
+    });
+}
+
+#[tokio::test]
+async fn what_becomes_of_records_is_counted_also_when_the_producer_is_stopped() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let counted = recorder.handle();
+    let (service, clock) = (Memory::new(), ByHand::new());
+    service.lets.forget_permits(1_000);
+    let answer = [Ok(At { shard: "s".into(), sequence: "1".into() }), Err(throttled())];
+    service.answers.lock().unwrap().push_back(Answer::Each(answer.to_vec()));
+    let producer = ::metrics::with_local_recorder(&recorder, || start(settings(), &service, &clock));
+    let number = |name: &str| {
+        let (text, name) = (counted.render(), format!("shardflow_producer_{name} "));
+        text.lines().find_map(|line| line.strip_prefix(&name)).map_or(0.0, |number| number.parse::<f64>().unwrap())
+    };
+    for data in ["1", "2"] {
+        drop(producer.put(Record::new("k", data)).await);
+    }
+    producer.hurry();
+    until(|| service.calls() == 1).await;
+    assert_eq!((number("calls_in_flight"), number("buffered_bytes"), number("puts_total")), (1.0, 4.0, 2.0));
+    service.lets.add_permits(1);
+    until(|| number("records_total") == 1.0).await;
+    assert_eq!((number("calls_in_flight"), number("buffered_bytes")), (0.0, 2.0));
+    assert_eq!(number("retries_total{cause=\"throttled\"}"), 1.0);
+    while service.calls() < 2 {
+        clock.pass(Duration::from_millis(50));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(number("calls_in_flight"), 1.0);
+    producer.abort();
+    until(|| number("calls_in_flight") == 0.0).await;
+    assert_eq!((number("buffered_bytes"), number("stream_records_total")), (0.0, 3.0));
+}
+
+#[tokio::test]
+async fn while_the_shards_cannot_be_listed_each_record_goes_alone() {
+    let (mut service, clock) = (Memory::new(), ByHand::new());
+    service.lists_nothing = true;
+    let elsewhere = At { shard: "another".into(), sequence: "1".into() };
+    service.answers.lock().unwrap().push_back(Answer::Each(vec![Ok(elsewhere)]));
+    let producer = start(settings().aggregate(Aggregation::default()), &service, &clock);
+    let receipts = [producer.put(Record::new("a", "1")).await, producer.put(Record::new("b", "2")).await];
+    let flushing = producer.clone();
+    let flushed = tokio::spawn(async move { flushing.flush().await });
+    while !flushed.is_finished() {
+        clock.pass(Duration::from_millis(50));
+        tokio::task::yield_now().await;
+        assert!(clock.now() < clock.start + Duration::from_secs(30), "it waits for a listing");
+    }
+    let mut placed = Vec::new();
+    for receipt in receipts {
+        let Placed { sub_sequence, maybe_repeated, .. } = receipt.await.unwrap();
+        placed.push((sub_sequence, maybe_repeated));
+    }
+    // The first is where the aggregate was sent to; nobody knows that of the second.
+    assert_eq!(placed, [(Some(0), false), (None, true)]);
+    let calls = service.calls.lock().unwrap();
+    let sent: Vec<&Wire> = calls.iter().flatten().collect();
+    assert_eq!((sent.len(), &*sent[1].partition_key, &sent[1].data[..]), (2, "b", &b"2"[..]));
+}
+
+/// Puts each line of the log into a stream.
+struct Logged(Producer);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Logged {
+    fn on_event(&self, _: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        drop(self.0.try_put(Record::new("log", "a line")));
+    }
+}
+
+#[test]
+fn a_log_may_go_into_the_stream() {
+    use tracing_subscriber::layer::SubscriberExt;
+
+    let (told, over) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (service, clock) = (Memory::new(), ByHand::new());
+            service.answers.lock().unwrap().push_back(denied());
+            let producer = start(settings(), &service, &clock);
+            let subscriber = tracing_subscriber::registry().with(Logged(producer.clone()));
+            let _logged = tracing::subscriber::set_default(subscriber);
+            drop(producer.put(Record::new("k", "1")).await);
+            drop(producer.put(Record::new("", "2")).await);
+            assert!(producer.flush().await.is_err());
+            producer.flush().await.unwrap();
+            let lines =
+                service.calls.lock().unwrap().iter().flatten().filter(|wire| wire.partition_key == "log").count();
+            told.send(lines).unwrap();
+        });
+    });
+    // It would wait for itself for ever. Others log too.
+    assert!(over.recv_timeout(Duration::from_secs(20)).expect("it waits") >= 2);
+}
+
 #[tokio::test]
 async fn what_is_put_in_order_and_fails_comes_in_order_and_calls_run_beside_each_other() {
     let (service, clock) = (Memory::new(), ByHand::new());
-    let throttled = || Err(Failure { remedy: Remedy::Retry(Failed::Throttled), text: "slow down".to_owned() });
-    service.answers.lock().unwrap().push_back(Answer::Each(vec![throttled()]));
+    service.answers.lock().unwrap().push_back(Answer::Each(vec![Err(throttled())]));
     let producer = start(settings().ordered().call_records(1).calls(2), &service, &clock);
     let mut receipts = Vec::new();
     for (key, data) in [("a", "a1"), ("a", "a2"), ("b", "b1"), ("a", "a3")] {

@@ -9,6 +9,7 @@
 //! flush, or a put that finds no room), or with what is to be sent again, as soon as that may go.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shardflow_aws::kpl::UserRecord;
@@ -37,6 +38,8 @@ pub(super) struct Limits {
     pub(super) call_records: usize,
     /// Bytes in a call. A larger record goes alone.
     pub(super) call_bytes: usize,
+    /// What a stream record may weigh.
+    pub(super) record_bytes: usize,
     /// Calls under way.
     pub(super) calls: usize,
     /// How long a record waits for others to go with.
@@ -53,8 +56,16 @@ pub(super) struct Packed<R> {
     pub(super) most: Aggregation,
     pub(super) placing: Placing<R>,
     pub(super) pace: Pace,
-    /// Until when no lane may go that waits for nothing but its shard's pace.
-    paced_until: Option<Instant>,
+    /// Bytes in the lanes that had to wait for their shards, at the last step.
+    blocked_bytes: usize,
+}
+
+impl<R> Packed<R> {
+    /// How many go into one stream record now.
+    fn most(&self) -> Aggregation {
+        let records = if self.placing.is_blind() { 1 } else { self.most.records };
+        Aggregation { records, ..self.most }
+    }
 }
 
 /// What is to be done now.
@@ -70,6 +81,8 @@ pub(super) struct Step<R> {
     pub(super) wake: Option<Instant>,
     /// Everything is done, and nothing more comes.
     pub(super) is_done: bool,
+    /// A shard by which it shows that the stream does not place records by their hash keys: shards are predicted no more.
+    pub(super) unpredictable: Option<Arc<str>>,
 }
 
 /// All records of a producer, from put to settled.
@@ -97,7 +110,7 @@ impl<R> Scheduler<R> {
             most,
             placing: Placing::new(map),
             pace: Pace::new(limits.shard_percent),
-            paced_until: None,
+            blocked_bytes: 0,
         });
         Self {
             limits,
@@ -127,10 +140,9 @@ impl<R> Scheduler<R> {
         let had_none = self.lanes.ready_lanes() == 0;
         let ticket = Ticket { number, era, put_at: now, hash, maybe_there: false, reply };
         let is_first = self.lay(Item { record, ticket });
-        let paced_until = self.packed.as_ref().and_then(|packed| packed.paced_until);
-        let looks = match paced_until.filter(|until| *until > now) {
-            // The others wait for their shards, which this one need not wait for.
-            Some(_) => is_first,
+        let looks = match &self.packed {
+            // Each lane has its own time, which its first record sets.
+            Some(packed) => is_first || self.is_enough(packed),
             None => had_none || self.is_due(now),
         };
         looks && self.under_way < self.limits.calls
@@ -179,8 +191,8 @@ impl<R> Scheduler<R> {
 
     /// What is to be done at `now`.
     pub(super) fn step(&mut self, now: Instant) -> Step<R> {
-        let mut settled = Vec::new();
-        self.replace_lanes(&mut settled);
+        let mut settled = self.give_up(now);
+        let unpredictable = self.replace_lanes(&mut settled);
         let mut calls = Vec::new();
         while self.may_call(now)
             && let Some(call) = self.next_call(now)
@@ -197,23 +209,11 @@ impl<R> Scheduler<R> {
             lists = true;
         }
         let is_done = self.is_closing && self.eras.is_empty();
-        let paced_until = self.paced_until(now);
+        let blocked = self.blocked_bytes(now);
         if let Some(packed) = &mut self.packed {
-            packed.paced_until = paced_until;
+            packed.blocked_bytes = blocked;
         }
-        Step { calls, settled, lists, wake: self.wake(now), is_done }
-    }
-
-    /// When the first lane may go that waits for its shard's pace alone.
-    fn paced_until(&self, now: Instant) -> Option<Instant> {
-        let packed = self.packed.as_ref()?;
-        let all = self.all_is_due();
-        let paced = self.free_lanes().into_iter().filter_map(|id| {
-            let lane = self.lanes.ready_lane(id)?;
-            let goes = all || self.lane_is_due(lane, now) || may_be_full(lane, packed.most);
-            packed.pace.next(id, now).filter(|_| goes)
-        });
-        paced.min()
+        Step { calls, settled, lists, wake: self.wake(now), is_done, unpredictable }
     }
 
     /// The lanes from which something may go, but for those of shards that have refused several entries: these go first.
@@ -223,6 +223,14 @@ impl<R> Scheduler<R> {
         let mut lanes = self.lanes.ready();
         lanes.retain(|id| waiting.get(id).is_none_or(|entries| *entries <= MOST_THROTTLED));
         lanes
+    }
+
+    /// Bytes in the lanes that have to wait for their shards.
+    fn blocked_bytes(&self, now: Instant) -> usize {
+        let Some(packed) = &self.packed else { return 0 };
+        let free = self.free_lanes().into_iter().filter(|id| packed.pace.next(*id, now).is_none());
+        let bytes: usize = free.filter_map(|id| self.lanes.ready_lane(id)).map(Lane::bytes).sum();
+        self.lanes.ready_bytes().saturating_sub(bytes)
     }
 
     fn is_stale(&self) -> bool {
@@ -239,30 +247,32 @@ impl<R> Scheduler<R> {
             return packed.placing.lists_at(now);
         }
         let again = self.again.first_key_value().map(|((at, _), _)| *at);
-        let first = again.into_iter().chain(self.lingered(now)).chain(self.paced()).min()?;
+        let lists = self.packed.as_ref().and_then(|packed| packed.placing.lists_at(now));
+        let first = again.into_iter().chain(lists).chain(self.lane_goes(now)).min()?;
         let not_before = self.health.not_before().unwrap_or(first);
         self.health.admits(not_before.max(now), self.under_way, self.limits.calls).then(|| first.max(not_before))
     }
 
-    /// When the record that has waited longest will have waited for as long as it should, of those that may go then.
-    fn lingered(&self, now: Instant) -> Option<Instant> {
-        let lingered = |lane: &Lane<R>| lane.first().map(|item| item.ticket.put_at + self.limits.linger);
-        let Some(packed) = &self.packed else { return lingered(self.lanes.oldest()?.1) };
-        let goes =
-            |id: LaneId| Some(lingered(self.lanes.ready_lane(id)?)?.max(packed.pace.next(id, now).unwrap_or(now)));
+    /// When the first lane may go for which nothing else has to happen.
+    fn lane_goes(&self, now: Instant) -> Option<Instant> {
+        let all = self.all_is_due();
+        let due = |lane: &Lane<R>| {
+            let first = lane.first()?;
+            let is_due = all || self.lane_is_due(lane, now);
+            Some(if is_due { now } else { first.ticket.put_at + self.limits.linger })
+        };
+        let Some(packed) = &self.packed else { return due(self.lanes.oldest()?.1) };
+        let goes = |id: LaneId| Some(due(self.lanes.ready_lane(id)?)?.max(packed.pace.next(id, now).unwrap_or(now)));
         self.free_lanes().into_iter().filter_map(goes).min()
     }
 
-    fn paced(&self) -> Option<Instant> {
-        self.packed.as_ref()?.paced_until
-    }
-
-    /// Lays everything into new lanes, where there is a new listing and nothing is on its way.
-    fn replace_lanes(&mut self, settled: &mut Vec<Settled<R>>) {
+    /// Lays everything into new lanes, where there is a new listing and nothing is on its way. Gives the shard by which it shows
+    /// that shards cannot be predicted.
+    fn replace_lanes(&mut self, settled: &mut Vec<Settled<R>>) -> Option<Arc<str>> {
         if self.under_way > 0 {
-            return;
+            return None;
         }
-        let Some(resolved) = self.packed.as_mut().and_then(|packed| packed.placing.resolve()) else { return };
+        let resolved = self.packed.as_mut()?.placing.resolve()?;
         for (item, placed) in resolved.placed {
             self.eras.remove(item.ticket.era);
             settled.push(item.settled(super::item::Fate::Placed(placed)));
@@ -277,6 +287,7 @@ impl<R> Scheduler<R> {
         for item in waiting {
             self.lay(item);
         }
+        resolved.unpredictable
     }
 
     /// Whether the first record of a lane has waited for as long as it should.
@@ -287,14 +298,27 @@ impl<R> Scheduler<R> {
 
     /// Whether everything that may go is to go, whatever it has waited.
     fn all_is_due(&self) -> bool {
-        let records = match (&self.packed, self.is_ordered) {
-            // How many entries they will make is not known; their bytes tell soon enough.
-            (Some(_), _) => 0,
-            (None, true) => self.lanes.ready_lanes(),
-            (None, false) => self.lanes.ready_records(),
+        let is_enough = match &self.packed {
+            // Whoever waits for room gets it from what is under way, or from shards that take no more just now.
+            Some(packed) => self.is_enough(packed) || (self.pressing > 0 && self.goes_only_if_pressed(packed)),
+            None => {
+                let records = if self.is_ordered { self.lanes.ready_lanes() } else { self.lanes.ready_records() };
+                let is_full = records >= self.limits.call_records || self.lanes.ready_bytes() >= self.limits.call_bytes;
+                is_full || self.pressing > 0
+            }
         };
-        let enough = records >= self.limits.call_records || self.lanes.ready_bytes() >= self.limits.call_bytes;
-        enough || self.pressing > 0 || self.is_closing
+        is_enough || self.is_closing
+    }
+
+    /// Whether there is enough for a full call in the lanes that need not wait. How many entries it will make is not known; its
+    /// bytes tell soon enough.
+    fn is_enough(&self, packed: &Packed<R>) -> bool {
+        self.lanes.ready_bytes().saturating_sub(packed.blocked_bytes) >= self.limits.call_bytes
+    }
+
+    /// Whether nothing is on its way, and nothing waits for its shard.
+    fn goes_only_if_pressed(&self, packed: &Packed<R>) -> bool {
+        self.under_way == 0 && self.again.is_empty() && packed.blocked_bytes == 0
     }
 
     fn is_due(&self, now: Instant) -> bool {
@@ -315,10 +339,10 @@ impl<R> Scheduler<R> {
             return None;
         }
         match &self.packed {
-            Some(packed) => self.load_packed(packed.most, now, &mut load),
+            Some(packed) => self.load_packed(packed.most(), now, &mut load),
             None => self.load_plain(&mut load),
         }
-        (!load.entries.is_empty()).then_some(Call { entries: load.entries })
+        (!load.entries.is_empty()).then_some(Call { entries: load.entries, begun: now })
     }
 
     fn load_plain(&mut self, load: &mut Load<R>) {
@@ -344,7 +368,8 @@ impl<R> Scheduler<R> {
                 if pace.next(id, now).is_some() || (!goes && !may_be_full(lane, most)) {
                     break;
                 }
-                let (count, weight, is_aggregate) = fit(lane.waiting().map(|item| &item.record), most);
+                let records = lane.waiting().map(|item| &item.record);
+                let (count, weight, is_aggregate) = fit(records, most, self.limits.record_bytes);
                 // What would not fill an aggregate waits for more.
                 if !goes && count == lane.len() && count < most.records {
                     break;

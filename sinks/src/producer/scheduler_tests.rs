@@ -20,6 +20,7 @@ use simulated::{Course, Simulation};
 pub(super) const LIMITS: Limits = Limits {
     call_records: 500,
     call_bytes: 5 << 20,
+    record_bytes: 1 << 20,
     calls: 4,
     linger: Duration::from_millis(100),
     give_up_after: Duration::from_secs(60),
@@ -154,40 +155,73 @@ fn only_what_failed_goes_again_after_a_wait_that_grows() {
     }
 }
 
+/// Plays a service that answers every call like this, until a record has come to its end or an hour is over. Gives the time, and
+/// the ends.
+fn fails_until_the_end(
+    scheduler: &mut Scheduler<u64>,
+    start: Instant,
+    answer: &Answer,
+) -> (Instant, Vec<(u64, Outcome)>) {
+    let (mut now, mut ends) = (start, Vec::new());
+    let end = |Settled { reply, fate, .. }| match fate {
+        Fate::Failed(trouble) => (reply, trouble.outcome),
+        fate => panic!("{fate:?}"),
+    };
+    while ends.is_empty() && now < start + Duration::from_secs(3_600) {
+        let step = scheduler.step(now);
+        ends.extend(step.settled.into_iter().map(end));
+        for call in step.calls {
+            let settled = scheduler.answered(call, answer.clone(), now, 0.5).settled;
+            ends.extend(settled.into_iter().map(end));
+        }
+        if let Some(wake) = step.wake {
+            now = now.max(wake);
+        }
+        now += Duration::from_millis(1);
+    }
+    ends.sort_unstable_by_key(|(id, _)| *id);
+    (now, ends)
+}
+
 #[test]
 fn throttling_is_never_given_up_on_and_other_failures_are_when_they_last() {
     let start = Instant::now();
     for (failed, maybe_there, ends) in [
-        (Failed::Throttled, false, None),
-        (Failed::Transient, false, Some(Outcome::Determinate)),
-        (Failed::Transient, true, Some(Outcome::Indeterminate)),
+        (Failed::Throttled, false, vec![]),
+        (Failed::Transient, false, vec![(0, Outcome::Determinate), (1, Outcome::Determinate)]),
+        // The second waits for the first, and was never sent.
+        (Failed::Transient, true, vec![(0, Outcome::Indeterminate), (1, Outcome::Determinate)]),
     ] {
         let mut scheduler = Scheduler::new(LIMITS, true, None);
         put(&mut scheduler, "k", 0, start);
         put(&mut scheduler, "k", 1, start);
         scheduler.hurry();
-        let mut now = start;
-        let mut outcome = None;
-        while outcome.is_none() && now < start + Duration::from_secs(3_600) {
-            let step = scheduler.step(now);
-            let Some(call) = step.calls.into_iter().next() else {
-                now = step.wake.unwrap();
-                continue;
-            };
-            assert_eq!(ids(&call), [0], "the second waits for the first");
-            let answer = Answer::Failed { failure: failure(failed), maybe_there, blames_a_record: false };
-            let settled = scheduler.answered(call, answer, now, 0.5).settled;
-            outcome = settled.first().map(|settled| match &settled.fate {
-                Fate::Failed(trouble) => trouble.outcome,
-                fate => panic!("{fate:?}"),
-            });
+        let answer = Answer::Failed { failure: failure(failed), maybe_there, blames_a_record: false };
+        let (now, ended) = fails_until_the_end(&mut scheduler, start, &answer);
+        assert_eq!(ended, ends);
+        if !ends.is_empty() {
+            assert!(now >= start + LIMITS.give_up_after && now < start + LIMITS.give_up_after + Duration::from_secs(6));
+            put(&mut scheduler, "k", 2, now);
+            let now = scheduler.step(now).wake.unwrap_or(now).max(now + LIMITS.linger);
+            assert_eq!(ids(&only(scheduler.step(now).calls)), [2], "what is put later has its own time");
         }
-        assert_eq!(outcome, ends);
-        if ends.is_some() {
-            assert!(now >= start + LIMITS.give_up_after);
-            now += Duration::from_secs(10);
-            assert_eq!(ids(&only(scheduler.step(now).calls)), [1], "the second goes on");
+    }
+}
+
+#[test]
+fn in_an_outage_nothing_waits_for_longer_than_it_should_however_much_there_is() {
+    for aggregation in [None, Some((Aggregation { bytes: 1_000, records: usize::MAX }, one_shard()))] {
+        let (mut scheduler, start) = (Scheduler::new(LIMITS, false, aggregation), Instant::now());
+        put_all(&mut scheduler, 20_000, start);
+        scheduler.hurry();
+        let answer = Answer::Failed { failure: failure(Failed::Transient), maybe_there: false, blames_a_record: false };
+        let (mut now, mut ended) = (start, 0);
+        while ended < 20_000 {
+            let (later, ends) = fails_until_the_end(&mut scheduler, now, &answer);
+            (now, ended) = (later, ended + ends.len());
+            assert!(now < start + LIMITS.give_up_after + Duration::from_secs(6), "{ended} have ended");
         }
+        assert!(now >= start + LIMITS.give_up_after);
     }
 }
 
@@ -359,19 +393,128 @@ fn what_a_shard_has_refused_goes_before_anything_new() {
     let start = Instant::now();
     let (mut scheduler, mut now) = (of_one_shard(30, start), start);
     let refused = MOST_THROTTLED + 1;
-    for wait in [200, 400, 800] {
+    // A quarter of what others wait: a shard counts by the second.
+    for wait in [50, 100, 200] {
         let call = only(scheduler.step(now).calls);
         assert_eq!(call.entries.len(), refused);
         let answer = Answer::Each(call.entries.iter().map(|_| Err(failure(Failed::Throttled))).collect());
         scheduler.answered(call, answer, now, 1.0);
         now += Duration::from_millis(wait);
+        assert_eq!(scheduler.step(now - Duration::from_millis(1)).wake, Some(now));
     }
-    // Its pace would let more go by then.
-    assert!(scheduler.step(start + Duration::from_millis(1_300)).calls.is_empty());
     let call = only(scheduler.step(now).calls);
     let (first, rest) = call.entries.split_at(refused);
     assert!(first.iter().all(|entry| entry.backoff.is_some()), "{call:?}");
-    assert!(!rest.is_empty() && rest.iter().all(|entry| entry.backoff.is_none()), "{call:?}");
+    assert!(rest.len() <= 1 && rest.iter().all(|entry| entry.backoff.is_none()), "{call:?}");
+}
+
+/// Two shards, each with half of the hash keys, that records are packed for.
+fn of_two_shards(limits: Limits) -> Scheduler<u64> {
+    let half = u128::MAX / 2;
+    let shard = |id: &str, first, last| Shard { id: id.into(), range: Range { first, last }, is_open: true };
+    let map = ShardMap::new(vec![shard("low", 0, half), shard("high", half + 1, u128::MAX)]).unwrap();
+    Scheduler::new(limits, false, Some((Aggregation::default(), map)))
+}
+
+/// All of it lies where it should.
+fn as_predicted(call: &Call<u64>) -> Answer {
+    let at = |entry: &Entry<u64>| At { shard: entry.predicted.clone().unwrap(), sequence: "1".into() };
+    Answer::Each(call.entries.iter().map(|entry| Ok(at(entry))).collect())
+}
+
+const LOW: u128 = 1;
+const HIGH: u128 = u128::MAX - 1;
+
+#[test]
+fn a_record_lingers_no_longer_while_another_shard_has_to_wait() {
+    let limits = Limits { shard_percent: 100, ..LIMITS };
+    let large = || record("k", &"x".repeat((1 << 20) - 1));
+    let (mut scheduler, start) = (of_two_shards(limits), Instant::now());
+    scheduler.put(large(), LOW, start, 0);
+    let now = start + limits.linger;
+    assert_eq!(ids(&only(scheduler.step(now).calls)), [0]);
+    scheduler.put(large(), LOW, now, 1);
+    let now = now + limits.linger;
+    // The shard takes nothing for a second.
+    let step = scheduler.step(now);
+    assert!(step.calls.is_empty() && step.wake.unwrap() > now + limits.linger);
+    assert!(scheduler.put(record("k", "small"), HIGH, now, 2), "it sets a time of its own");
+    assert_eq!(scheduler.step(now).wake, Some(now + limits.linger));
+    assert_eq!(ids(&only(scheduler.step(now + limits.linger).calls)), [2]);
+}
+
+#[test]
+fn records_of_other_shards_are_packed_however_much_waits_for_one_that_is_slow() {
+    let limits = Limits { shard_percent: 100, calls: 100, ..LIMITS };
+    let (mut scheduler, mut now) = (of_two_shards(limits), Instant::now());
+    let start = now;
+    let backlog = |id: u64| (record("k", &"x".repeat(40_000)), LOW, id);
+    for id in 0..400 {
+        let (record, hash, id) = backlog(id);
+        scheduler.put(record, hash, now, id);
+    }
+    scheduler.press(true);
+    let (mut id, mut high) = (1_000, Vec::new());
+    while now < start + Duration::from_secs(3) {
+        for call in scheduler.step(now).calls {
+            high.extend(call.entries.iter().filter(|entry| entry.hash() == HIGH).map(|entry| entry.items.len()));
+            let answer = as_predicted(&call);
+            scheduler.answered(call, answer, now, 0.5);
+        }
+        scheduler.put(record("k", "small"), HIGH, now, id);
+        id += 1;
+        now += Duration::from_millis(1);
+    }
+    let packed: usize = high.iter().sum();
+    assert!(packed > 2_700 && high.len() <= 40, "{packed} records in {} aggregates", high.len());
+}
+
+#[test]
+fn who_waits_for_room_gets_it_though_nothing_else_would_go_for_long() {
+    let limits = Limits { shard_percent: 100, linger: Duration::from_secs(3_600), ..LIMITS };
+    let (mut scheduler, start) = (of_two_shards(limits), Instant::now());
+    let large = || record("k", &"x".repeat((1 << 20) - 1));
+    scheduler.put(large(), LOW, start, 0);
+    scheduler.hurry();
+    let call = only(scheduler.step(start).calls);
+    scheduler.put(record("k", "low"), LOW, start, 1);
+    scheduler.put(record("k", "high"), HIGH, start, 2);
+    let answer = as_predicted(&call);
+    scheduler.answered(call, answer, start, 0.5);
+    assert!(scheduler.step(start).calls.is_empty());
+    scheduler.press(true);
+    let (mut now, mut gone) = (start, 0);
+    while gone < 2 {
+        let step = scheduler.step(now);
+        for call in step.calls {
+            gone += call.entries.len();
+            let answer = as_predicted(&call);
+            scheduler.answered(call, answer, now, 0.5);
+        }
+        now = step.wake.unwrap_or(now) + Duration::from_millis(1);
+        assert!(now <= start + Duration::from_secs(2), "it lingers");
+    }
+}
+
+#[test]
+fn a_flush_is_not_forgotten_while_nothing_may_go() {
+    let limits = Limits { linger: Duration::from_secs(600), ..LIMITS };
+    let (mut scheduler, now) = (Scheduler::new(limits, false, None), Instant::now());
+    put(&mut scheduler, "k", 0, now);
+    scheduler.hurry();
+    let call = only(scheduler.step(now).calls);
+    let text = "down".to_owned();
+    let failure = Failure { remedy: Remedy::Retry(Failed::Transient), text };
+    // The record is refused for good, and the service is down.
+    scheduler.health.failed(Failed::Transient, failure, now, now, 1.0);
+    let answer = Answer::Each(vec![Err(Failure { remedy: Remedy::None, text: "no".to_owned() })]);
+    scheduler.answered(call, answer, now, 0.5);
+    put(&mut scheduler, "k", 1, now);
+    scheduler.hurry();
+    let step = scheduler.step(now);
+    let next = scheduler.health.not_before();
+    assert!(step.calls.is_empty() && next.is_some());
+    assert_eq!(step.wake, next);
 }
 
 proptest! {

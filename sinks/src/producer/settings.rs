@@ -137,7 +137,7 @@ impl ProducerSettings {
         self
     }
 
-    /// After how long of nothing but failures other than throttling a record is given up; 5 min by default.
+    /// After how long of nothing but failures other than throttling a record is given up, sent or not; 5 min by default.
     #[must_use]
     pub fn give_up_after(mut self, time: Duration) -> Self {
         self.give_up_after = time;
@@ -196,6 +196,7 @@ impl ProducerSettings {
         Limits {
             call_records: self.call_records,
             call_bytes: self.call_bytes,
+            record_bytes: self.record_bytes,
             calls: self.calls,
             linger: self.linger,
             give_up_after: self.give_up_after,

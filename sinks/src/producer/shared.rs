@@ -4,14 +4,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use shardflow::sink::Trouble;
-use shardflow_aws::kpl::UserRecord;
 use tokio::sync::{Notify, Semaphore, TryAcquireError, oneshot};
 
 use super::answers::Answered;
 use super::item::{Answer, Call, Fate, Settled};
 use super::metrics::Metrics;
 use super::receipt::{NotPut, Receipt, RefusedRecord, Untold, Verdict, closed};
-use super::record::{Record, bytes};
+use super::record::Record;
 use super::scheduler::{Scheduler, Step};
 use super::shards::ShardMap;
 
@@ -39,6 +38,8 @@ struct State {
     /// What went wrong with records whose receipts nobody looks at.
     unseen: Unseen,
     has_ended: bool,
+    /// What the records weigh that have not come to their end.
+    buffered: usize,
 }
 
 #[derive(Debug, Default)]
@@ -66,7 +67,7 @@ pub(super) enum Busy {
 impl Shared {
     pub(super) fn new(scheduler: Scheduler<Reply>, buffer_bytes: usize, metrics: Metrics) -> Self {
         let most_room = u32::try_from(buffer_bytes).unwrap_or(u32::MAX);
-        let state = State { scheduler, waiting: Vec::new(), unseen: Unseen::default(), has_ended: false };
+        let state = State { scheduler, waiting: Vec::new(), unseen: Unseen::default(), has_ended: false, buffered: 0 };
         Self {
             state: Mutex::new(state),
             wake: Notify::new(),
@@ -124,6 +125,7 @@ impl Shared {
             return self.closed();
         }
         let looks = state.scheduler.put(record.into_inner(), hash, now, reply);
+        state.buffered = state.buffered.saturating_add(weight);
         drop(state);
         self.metrics.puts.increment(1);
         self.metrics.buffered.increment(weight as f64);
@@ -177,7 +179,7 @@ impl Shared {
         let mut state = self.state();
         let mut step = state.scheduler.step(now);
         let settled = std::mem::take(&mut step.settled);
-        self.settle(&mut state, settled, now);
+        self.settle(state, settled, now);
         step
     }
 
@@ -186,7 +188,7 @@ impl Shared {
         let mut state = self.state();
         let mut answered = state.scheduler.answered(call, answer, now, rand::random());
         let settled = std::mem::take(&mut answered.settled);
-        self.settle(&mut state, settled, now);
+        self.settle(state, settled, now);
         answered
     }
 
@@ -196,11 +198,11 @@ impl Shared {
     }
 
     /// Tells of records at their end, and gives their room to others. Under the lock: a flush must not be over before.
-    fn settle(self: &Arc<Self>, state: &mut State, settled: Vec<Settled<Reply>>, now: Instant) {
-        let mut freed = 0_usize;
+    fn settle(self: &Arc<Self>, mut state: MutexGuard<'_, State>, settled: Vec<Settled<Reply>>, now: Instant) {
+        let (mut freed, mut weight, mut lines) = (0_usize, 0_usize, Vec::new());
         for Settled { reply, bytes, put_at, fate } in settled {
             freed = freed.saturating_add(self.weight(bytes) as usize);
-            self.metrics.buffered.decrement(bytes as f64);
+            weight = weight.saturating_add(bytes);
             let verdict = match fate {
                 Fate::Placed(placed) => {
                     self.metrics.placed(bytes, now.saturating_duration_since(put_at));
@@ -218,15 +220,19 @@ impl Shared {
             };
             if let Err(Err(untold)) = reply.send(verdict) {
                 // Told here: it would take the lock to tell it itself.
-                state.unseen.add(untold.told());
+                lines.push(state.unseen.add(untold.told()));
             }
         }
+        state.buffered = state.buffered.saturating_sub(weight);
+        self.metrics.buffered.decrement(weight as f64);
         self.room.add_permits(freed);
-        let State { scheduler, waiting, .. } = state;
+        let State { scheduler, waiting, .. } = &mut *state;
         for (_, over) in waiting.extract_if(.., |(before, _)| scheduler.has_settled(*before)) {
             // Whoever waited may be gone.
             let _ = over.send(());
         }
+        drop(state);
+        lines.iter().for_each(|line| tell(line));
     }
 
     /// A record that is refused before it is taken.
@@ -243,7 +249,8 @@ impl Shared {
 
     /// Nobody looks at what became of a record.
     pub(super) fn tell_unseen(&self, not_put: NotPut) {
-        self.state().unseen.add(not_put);
+        let line = self.state().unseen.add(not_put);
+        tell(&line);
     }
 
     /// The driver is gone. What has not come to its end never will: its receipts tell so.
@@ -252,17 +259,24 @@ impl Shared {
         let mut state = self.state();
         state.has_ended = true;
         state.waiting.clear();
-        let left: Vec<UserRecord> = state.scheduler.take_all().into_iter().map(|item| item.record).collect();
-        let weight: usize = left.iter().map(bytes).sum();
-        self.metrics.buffered.decrement(weight as f64);
+        drop(state.scheduler.take_all());
+        // Those of calls under way too, which end with the driver.
+        self.metrics.buffered.decrement(std::mem::take(&mut state.buffered) as f64);
     }
 }
 
+/// To the log. Not under the lock: a log may go into the stream by this producer.
+fn tell(not_put: &str) {
+    tracing::warn!(not_put, "a record was not put, and its receipt was dropped");
+}
+
 impl Unseen {
-    fn add(&mut self, not_put: NotPut) {
-        tracing::warn!(%not_put, "a record was not put, and its receipt was dropped");
+    /// Gives what is to be told of it.
+    fn add(&mut self, not_put: NotPut) -> String {
+        let line = not_put.to_string();
         self.records = self.records.saturating_add(1);
         self.first.get_or_insert(not_put);
+        line
     }
 }
 

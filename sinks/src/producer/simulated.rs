@@ -250,7 +250,7 @@ impl Simulation {
         self.lists_late = !self.lists_late && self.one_in(3);
         let late = self.shards.get(..2).filter(|_| self.lists_late).map(<[_]>::to_vec).and_then(ShardMap::new);
         let map = late.or_else(|| ShardMap::new(self.shards.clone()));
-        let is_refused = !self.course.is_by_hash && self.one_in(12);
+        let is_refused = self.one_in(12);
         self.scheduler.listed(map.filter(|_| !is_refused));
     }
 
