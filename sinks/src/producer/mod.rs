@@ -33,7 +33,7 @@
 //! open them. Where an answer names another shard, the stream has been resharded: the shards are listed anew, at most once a
 //! second, nothing goes until then, and a record that lies in a shard which its hash key is not of goes again, because the Kinesis
 //! Client Library would drop it there. Where the shards cannot be listed within 10 s, each record goes alone, and they are asked for
-//! again each minute. Data that is an aggregate itself is packed, whatever its size, so that readers find it as it was put.
+//! again each minute. Data that is an aggregate itself is packed as long as a record has room for that, so that readers find it as it was put.
 //!
 //! Aggregates go to each shard as fast as the service takes them, and no faster ([`rate_limit`](ProducerSettings::rate_limit)): what
 //! is refused has been sent for nothing. A shard that has had nothing for a second gets a second's worth at once, and then
