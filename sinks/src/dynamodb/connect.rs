@@ -13,7 +13,6 @@ use shardflow_aws::failure::{Failure, Remedy};
 
 use super::DynamoDb;
 use super::schema::{Keys, Schema, Unready};
-use super::trouble::told;
 
 /// A table, reached through the SDK.
 #[derive(Debug, Clone)]
@@ -44,11 +43,10 @@ pub(super) async fn connect(settings: &DynamoDb) -> Result<Table> {
         let answer = sdk.describe_table().table_name(name).send().await;
         let answer = answer.map_err(|error| {
             let failure = Failure::of(&error);
-            let text = match failure.remedy {
-                Remedy::Missing => "there is no such table".to_owned(),
-                _ => told(&failure.text),
-            };
-            Failure { text, ..failure }
+            match failure.remedy {
+                Remedy::Missing => Failure { text: "there is no such table".to_owned(), ..failure },
+                _ => failure,
+            }
         })?;
         let not_yet = |text| Failure { remedy: Remedy::Retry(Failed::Transient), text };
         let table = answer.table.ok_or_else(|| not_yet("the service did not describe it".to_owned()))?;

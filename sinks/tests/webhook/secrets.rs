@@ -70,7 +70,10 @@ fn a_receiver_that_says_back_its_path_does_not_bring_it_into_the_rejected_output
     job.persist();
     job.try_commit().unwrap();
     let refused = refused.values();
-    assert!(refused[0].error.starts_with(place.hook.endpoint()) && refused[0].error.contains("status 404"), "{refused:?}");
+    assert!(
+        refused[0].error.starts_with(place.hook.endpoint()) && refused[0].error.contains("status 404"),
+        "{refused:?}"
+    );
     for secret in ["services", "T024BE7LD", "B024BE7LE", "hunter2", "XXXX", "token="] {
         assert!(!format!("{refused:?}").contains(secret), "{refused:?}");
     }
