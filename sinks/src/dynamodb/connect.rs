@@ -32,6 +32,7 @@ pub(super) async fn connect(settings: &DynamoDb) -> Result<Table> {
     let keys = keys(settings)?;
     let opening = Opening::new(ErrorKind::Sink, format!("table \"{name}\""), settings.connect_timeout);
     let given = Given {
+        service: "DynamoDB",
         config: settings.sdk_config.as_ref(),
         endpoint: settings.endpoint.as_deref(),
         region: settings.region.as_deref(),
@@ -66,11 +67,6 @@ fn keys(settings: &DynamoDb) -> Result<Keys> {
     if !is_table(table) {
         let error = format!("could not use \"{table}\": that is no name of a DynamoDB table, and no ARN of one");
         return Err(Error::config(error));
-    }
-    if settings.endpoint.as_ref().is_some_and(|endpoint| endpoint.contains('@')) {
-        return Err(Error::config(format!(
-            "could not use the endpoint of table \"{table}\": it holds a user name, which belongs into the AWS configuration"
-        )));
     }
     let keys = Keys { partition: settings.key.clone(), sort: settings.sort_key.clone() };
     if keys.names().any(str::is_empty) {

@@ -27,6 +27,19 @@ async fn a_stream_that_is_not_there_is_a_wrong_setting_and_one_that_cannot_be_re
 }
 
 #[tokio::test]
+async fn an_endpoint_with_credentials_is_refused_and_not_repeated() {
+    let bad = "https://user:hunter2@127.0.0.1:1";
+    let config = crate::sdk_config(bad, None);
+    for settings in [settings("http://127.0.0.1:1").endpoint(bad), ProducerSettings::stream("usage").sdk_config(config)]
+    {
+        let error = Producer::open(settings).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        let error = format!("{error} {error:?}");
+        assert!(error.contains("it holds a user name") && !error.contains("hunter2"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_program_that_may_only_put_can_put() {
     let stream = Stream::embedded(1).await;
     let proxy = FaultProxy::start(&stream.endpoint).await;
