@@ -23,8 +23,13 @@
 //! # Refused
 //! A record that the stream never takes (too large, an empty partition key, a bad hash key, one that cannot be encoded) goes to
 //! the rejected output, with the reason, and does not hold up the rest. Without such an output it stops the job.
+//!
+//! Its data is kept whole: text as it is, all else in base64 after `base64:`, and text that begins so as well; [`data_of`] gives
+//! the bytes back. A record that could not be encoded has no data: its partition key, its hash key and the reason are kept, as
+//! `(partition key "acme", without data)`.
 
 mod encode;
+mod refused;
 mod writer;
 
 use std::fmt;
@@ -38,6 +43,7 @@ use shardflow::sink::{Committer, Refused, RejectedOutput, Sink, SinkContext, Sin
 use shardflow::{Error, Result};
 
 pub use encode::{Encoder, Json, With};
+pub use refused::data_of;
 
 use crate::producer::metrics::Metrics;
 use crate::producer::{Aggregation, Producer, ProducerSettings};
