@@ -131,7 +131,8 @@ fn two_steps_that_share_a_channel_have_places_of_their_own() {
         let first = seen.entry((step.clone(), epoch, worker, index)).or_insert(handed.record);
         assert_eq!(*first, handed.record, "two records have one place: {handed:?}");
     }
-    let of = |step: &str| seen.iter().filter(|(place, _)| place.0.as_str() == step).map(|(_, n)| *n).collect::<Vec<_>>();
+    let of =
+        |step: &str| seen.iter().filter(|(place, _)| place.0.as_str() == step).map(|(_, n)| *n).collect::<Vec<_>>();
     assert_eq!((of("ours"), of("theirs")), (vec![0, 1, 2, 3, 4], vec![10, 11, 12, 13, 14]));
 }
 
