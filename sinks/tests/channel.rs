@@ -103,8 +103,37 @@ fn what_a_crash_leaves_unclear_is_handed_over_again_at_the_same_place() {
     let seen = place.seen.lock().unwrap().clone();
     assert_eq!(seen.len(), 10);
     assert_eq!(seen[..5], seen[5..]);
+    assert!(seen.iter().all(|handed| handed.step == seen[0].step));
     let places: Vec<_> = seen[..5].iter().map(|handed| (handed.epoch.number(), handed.worker, handed.index)).collect();
     assert_eq!(places, [(1, 0, 0), (1, 0, 1), (1, 0, 2), (1, 1, 0), (1, 1, 1)]);
+}
+
+#[test]
+fn two_steps_that_share_a_channel_have_places_of_their_own() {
+    let io = Runtime::new().unwrap();
+    let (sink, mut receiver) = channel::<u64>(100);
+    let steps = ["ours", "theirs"];
+    // Both end the same epochs on the same worker, and are handed over again after a crash.
+    for _start in 0..2 {
+        for (step, first) in steps.into_iter().zip([0, 10]) {
+            let context = SinkContext { step: step.into(), ..context(&io) };
+            let mut committer = Sink::<u64>::committer(&sink, &context).unwrap();
+            let mut writer = sink.writer(&context, 0).unwrap();
+            let handles = [handle(&mut *writer, 1, first..first + 3), handle(&mut *writer, 2, first + 3..first + 5)];
+            committer.recover(Some(&permit(Epoch::new(2))), &handles).unwrap();
+        }
+    }
+    let handed: Vec<Handed<u64>> = std::iter::from_fn(|| receiver.try_recv()).collect();
+    assert_eq!(handed.len(), 20);
+    let mut seen = std::collections::BTreeMap::new();
+    for handed in &handed {
+        let (step, epoch, worker, index) = handed.place();
+        let first = seen.entry((step.clone(), epoch, worker, index)).or_insert(handed.record);
+        assert_eq!(*first, handed.record, "two records have one place: {handed:?}");
+    }
+    let of =
+        |step: &str| seen.iter().filter(|(place, _)| place.0.as_str() == step).map(|(_, n)| *n).collect::<Vec<_>>();
+    assert_eq!((of("ours"), of("theirs")), (vec![0, 1, 2, 3, 4], vec![10, 11, 12, 13, 14]));
 }
 
 proptest! {
@@ -129,10 +158,11 @@ proptest! {
         job.replay(0);
         job.finish();
         place.numbers();
-        let mut seen: Vec<_> = place.seen.lock().unwrap().iter().map(|h| (h.epoch, h.worker, h.index, h.record)).collect();
+        let seen = place.seen.lock().unwrap().clone();
+        let mut seen: Vec<_> = seen.iter().map(|handed| (handed.place(), handed.record)).collect();
         seen.sort_unstable();
         seen.dedup();
-        let mut numbers: Vec<u64> = seen.iter().map(|(.., number)| *number).collect();
+        let mut numbers: Vec<u64> = seen.iter().map(|(_, number)| *number).collect();
         numbers.sort_unstable();
         prop_assert_eq!(numbers, (0..job.records()).collect::<Vec<_>>());
     }

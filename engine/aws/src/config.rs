@@ -2,12 +2,16 @@
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::ProvideCredentials;
+use aws_types::origin::Origin;
+use aws_types::service_config::ServiceConfigKey;
 
 use crate::failure::chain;
 
 /// What a user has set of the configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct Given<'a> {
+    /// The service's id in the SDK (`Kinesis`): the environment and the profile may have an endpoint for it alone.
+    pub service: &'a str,
     /// A configuration of the user's own, instead of the usual one.
     pub config: Option<&'a SdkConfig>,
     /// Another endpoint than that of the region: a URL.
@@ -26,6 +30,8 @@ impl Given<'_> {
             let mut config = config.clone().into_builder();
             if let Some(endpoint) = self.endpoint {
                 config = config.endpoint_url(endpoint);
+                // Without it, what the environment has for this service alone would count for more.
+                config.insert_origin("endpoint_url", Origin::shared_config());
             }
             if let Some(name) = self.region {
                 config = config.region(region(name));
@@ -43,10 +49,32 @@ impl Given<'_> {
     }
 }
 
-/// Something after the scheme, and no blanks: what more is wrong with it, the first call tells.
-pub fn is_url(endpoint: &str) -> bool {
+/// Whether an endpoint can be called, and shown: it stands in errors and in the log. What else is wrong with it, the first call
+/// tells.
+///
+/// # Errors
+/// Why it cannot. The text shows nothing of it.
+pub fn check_endpoint(endpoint: &str) -> Result<(), &'static str> {
+    // Anywhere: a password may hold what else would end it.
+    if endpoint.contains('@') {
+        return Err("it holds a user name or a password; credentials belong into the AWS configuration");
+    }
     let host = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
-    host.is_some_and(|host| !host.is_empty() && !host.starts_with('/') && !host.contains(char::is_whitespace))
+    let is_url =
+        host.is_some_and(|host| !host.is_empty() && !host.starts_with('/') && !host.contains(char::is_whitespace));
+    if is_url { Ok(()) } else { Err("it must begin with http:// or https:// and name a host") }
+}
+
+/// The endpoint that the SDK's client of a service takes from a configuration. As the SDK has it: what a program set counts most,
+/// then what the environment and the profile have for this service, then what they have for all.
+pub fn endpoint_of(config: &SdkConfig, service: &str) -> Option<String> {
+    let own = || {
+        let key = ServiceConfigKey::builder().service_id(service).env("AWS_ENDPOINT_URL").profile("endpoint_url");
+        config.service_config()?.load_config(key.build().ok()?)
+    };
+    let is_set_by_program = config.get_origin("endpoint_url").is_client_config();
+    let own = if is_set_by_program { None } else { own() };
+    own.or_else(|| config.endpoint_url().map(ToOwned::to_owned))
 }
 
 /// Asks for credentials once, since without them the first call would fail with a far less clear error.
@@ -63,13 +91,50 @@ pub async fn credentials(config: &SdkConfig) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use aws_types::service_config::LoadServiceConfig;
+
     use super::*;
 
-    #[test]
-    fn endpoints_are_urls() {
-        assert!(is_url("http://127.0.0.1:4567") && is_url("https://vpce-1.kinesis.eu-west-1.vpce.amazonaws.com"));
-        for bad in ["", "localhost:4567", "ftp://x", "http://", "http:///path", "http://a b"] {
-            assert!(!is_url(bad), "{bad}");
+    /// What an environment has: an endpoint for Kinesis alone.
+    #[derive(Debug)]
+    struct Environment;
+
+    impl LoadServiceConfig for Environment {
+        fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+            (key.service_id() == "Kinesis" && key.env() == "AWS_ENDPOINT_URL").then(|| "https://own".to_owned())
         }
+    }
+
+    #[test]
+    fn endpoints_are_urls_without_credentials() {
+        for good in
+            ["http://127.0.0.1:4567", "https://vpce-1.kinesis.eu-west-1.vpce.amazonaws.com", "http://[::1]:80/x"]
+        {
+            assert_eq!(check_endpoint(good), Ok(()), "{good}");
+        }
+        for bad in ["", "localhost:4567", "ftp://x", "http://", "http:///path", "http://a b"] {
+            assert!(check_endpoint(bad).is_err_and(|why| why.contains("must begin")), "{bad}");
+        }
+        for bad in
+            ["https://user:pw@host", "user:pw@host", "https://token@host/x", "https://user:p/w@host", "http://:@x"]
+        {
+            assert!(check_endpoint(bad).is_err_and(|why| why.contains("user name")), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_endpoint_of_a_service_is_the_one_that_the_sdk_takes() {
+        let config = SdkConfig::builder().service_config(Environment).endpoint_url("https://all").build();
+        assert_eq!(endpoint_of(&config, "Kinesis").as_deref(), Some("https://own"));
+        assert_eq!(endpoint_of(&config, "DynamoDB").as_deref(), Some("https://all"));
+        let given = Given {
+            service: "Kinesis",
+            config: Some(&config),
+            endpoint: Some("https://given"),
+            region: None,
+            otherwise: None,
+        };
+        assert_eq!(endpoint_of(&given.load().await, "Kinesis").as_deref(), Some("https://given"));
+        assert_eq!(endpoint_of(&SdkConfig::builder().build(), "Kinesis"), None);
     }
 }

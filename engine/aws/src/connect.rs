@@ -9,7 +9,7 @@ use shardflow::retry::{Retries, WallClock};
 use shardflow::{Error, ErrorKind, Result};
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::{Given, credentials, is_url};
+use crate::config::{Given, check_endpoint, credentials, endpoint_of};
 use crate::failure::Failure;
 
 /// Something of a service's that is being opened: the time that this may take, and what to say when it is over.
@@ -22,7 +22,7 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Opens `subject` (`stream "usage"`) within `time`, from now on. `kind` is that of failures that may pass.
+    /// Opens `subject` (`stream "usage"`, without its place, which may not be fit to be shown) within `time`, from now on. `kind` is that of failures that may pass.
     #[must_use]
     pub fn new(kind: ErrorKind, subject: impl Into<String>, time: Duration) -> Self {
         let time = time.min(Duration::from_secs(3600));
@@ -40,16 +40,22 @@ impl Opening {
     /// # Errors
     /// A bad endpoint, no region, no credentials, or the time is over.
     pub async fn configure(&self, given: Given<'_>) -> Result<(SdkConfig, String)> {
-        if let Some(endpoint) = given.endpoint.filter(|endpoint| !is_url(endpoint)) {
-            return Err(Error::config(format!(
-                "could not use the endpoint \"{endpoint}\": it must begin with http:// or https:// and name a host"
-            )));
-        }
+        // Before anything can tell of it.
+        self.check(given.endpoint, "that is given")?;
         let config = self.within("finding the AWS configuration", given.load()).await?;
+        let endpoint = endpoint_of(&config, given.service);
+        self.check(endpoint.as_deref(), "of the AWS configuration (AWS_ENDPOINT_URL, a profile or the program's own)")?;
         let region = config.region().map(ToString::to_string).ok_or_else(|| self.refused("no AWS region is set"))?;
         self.within("getting AWS credentials", credentials(&config)).await?.map_err(|text| self.refused(&text))?;
-        let place = config.endpoint_url().map_or_else(|| format!("region {region}"), ToOwned::to_owned);
-        Ok((config, place))
+        Ok((config, endpoint.unwrap_or_else(|| format!("region {region}"))))
+    }
+
+    /// # Errors
+    /// An endpoint that cannot be called, or must not be shown. It is not repeated.
+    fn check(&self, endpoint: Option<&str>, which: &str) -> Result<()> {
+        endpoint.map_or(Ok(()), check_endpoint).map_err(|why| {
+            Error::config(format!("could not open {}: could not use the endpoint {which}: {why}", self.subject))
+        })
     }
 
     /// # Errors
@@ -95,5 +101,47 @@ impl Opening {
                 None => error,
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_config::Region;
+    use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
+
+    use super::*;
+
+    const BAD: &str = "https://user:SECRET@host";
+
+    /// What an environment has: an endpoint for Kinesis alone.
+    #[derive(Debug)]
+    struct Environment;
+
+    impl LoadServiceConfig for Environment {
+        fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+            (key.service_id() == "Kinesis").then(|| BAD.to_owned())
+        }
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_with_credentials_is_refused_wherever_it_comes_from_and_not_repeated() {
+        let config = || SdkConfig::builder().region(Region::new("eu-west-1"));
+        let (own, own_of_service) = (
+            config().endpoint_url(BAD).build(),
+            config().service_config(Environment).endpoint_url("https://x").build(),
+        );
+        let given =
+            |config, endpoint| Given { service: "Kinesis", config, endpoint, region: Some("r"), otherwise: None };
+        for given in [given(None, Some(BAD)), given(Some(&own), None), given(Some(&own_of_service), None)] {
+            let opening = Opening::new(ErrorKind::Sink, "stream \"usage\"", Duration::from_secs(60));
+            let error = opening.configure(given).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            let error = format!("{error} {error:?}");
+            assert!(error.contains("stream \"usage\"") && error.contains("it holds a user name"), "{error}");
+            assert!(!error.contains("SECRET") && !error.contains("user:"), "{error}");
+        }
+        let opening = Opening::new(ErrorKind::Sink, "stream \"usage\"", Duration::from_secs(60));
+        let error = opening.configure(given(Some(&own_of_service), Some("https://x"))).await.unwrap_err().to_string();
+        assert!(error.contains("no AWS credentials"), "what a program gives counts more: {error}");
     }
 }

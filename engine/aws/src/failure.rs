@@ -37,7 +37,7 @@ impl Remedy {
 pub struct Failure {
     /// What to do about it.
     pub remedy: Remedy,
-    /// What the service, or the network, says: one line.
+    /// What the service, or the network, says: one line, without what was signed.
     pub text: String,
 }
 
@@ -90,15 +90,13 @@ impl Failure {
         let code = meta.code().filter(|code| !code.is_empty());
         let remedy = remedy(code, status, meta.message().unwrap_or_default());
         let code = code.map_or_else(|| format!("HTTP status {status}"), ToOwned::to_owned);
-        let text = meta.message().map_or_else(|| code.clone(), |message| format!("{code}: {}", message.trim()));
+        let text = meta.message().map_or_else(|| code.clone(), |message| format!("{code}: {}", told(message)));
         Self { remedy, text }
     }
-}
 
-impl Failure {
     /// What a code means that comes without an HTTP answer of its own, as that of one record of a batch does.
     pub fn of_code(code: &str, message: &str) -> Self {
-        Self { remedy: remedy(Some(code), 400, message), text: format!("{code}: {}", message.trim()) }
+        Self { remedy: remedy(Some(code), 400, message), text: format!("{code}: {}", told(message)) }
     }
 
     /// An error that came in the place of an event of a stream. One of an unknown code is a fault of the service: what it
@@ -108,7 +106,7 @@ impl Failure {
             _ if code.starts_with("KMS") && code != "KMSThrottlingException" => Remedy::None,
             _ => remedy(Some(code), 500, message.unwrap_or_default()),
         };
-        let text = message.map_or_else(|| code.to_owned(), |message| format!("{code}: {}", message.trim()));
+        let text = message.map_or_else(|| code.to_owned(), |message| format!("{code}: {}", told(message)));
         Self { remedy, text }
     }
 
@@ -160,7 +158,20 @@ fn remedy(code: Option<&str>, status: u16, message: &str) -> Remedy {
     }
 }
 
-/// An error with its causes, each said once.
+/// Where a service begins to say back what it was called with, in small letters: all that was signed, the session token included.
+const SAID_BACK: [&str; 4] = ["the canonical string", "the string-to-sign", "x-amz-security-token", "authorization="];
+
+/// What a service says, in one line and up to where it says back the request. It does so where a signature is wrong.
+fn told(text: &str) -> String {
+    // In ASCII, so that places in one are places in the other.
+    let small = text.to_ascii_lowercase();
+    let end = SAID_BACK.iter().filter_map(|begin| small.find(begin)).min();
+    let said = end.and_then(|end| text.get(..end)).unwrap_or(text);
+    let words = said.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// An error with its causes, each said once, in one line and without what was signed.
 pub fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -172,7 +183,7 @@ pub fn chain(error: &(dyn StdError + 'static)) -> String {
         }
         cause = error.source();
     }
-    text
+    told(&text)
 }
 
 /// Whether a failed call may have been carried out. Known not to have been: what was never sent, and what the service itself
@@ -206,6 +217,9 @@ fn was_never_sent(error: &(dyn StdError + 'static)) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use aws_smithy_types::body::SdkBody;
+    use aws_smithy_types::error::metadata::ErrorMetadata;
+
     use super::*;
 
     #[test]
@@ -266,6 +280,38 @@ mod tests {
     fn a_start_that_the_services_clock_has_not_reached_is_waited_for() {
         let message = "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis.";
         assert_eq!(remedy(Some("InvalidArgumentException"), 400, message), Remedy::Retry(Failed::Transient));
+    }
+
+    #[test]
+    fn what_was_signed_is_told_in_no_way() {
+        let message = "The request signature we calculated does not match the signature you provided. Check your key.\n\nThe \
+                       Canonical String for this request should have been\n'POST\n/\n\nhost:kinesis.eu-west-1.amazonaws.com\n\
+                       x-amz-date:20261101T000000Z\nx-amz-security-token:SECRET\n\nhost;x-amz-date'\n\nThe String-to-Sign should \
+                       have been\n'AWS4-HMAC-SHA256\nSECRET'";
+        for code in ["InvalidSignatureException", "SignatureDoesNotMatch"] {
+            let error = ErrorMetadata::builder().code(code).message(message).build();
+            let answer = HttpResponse::new(400_u16.try_into().unwrap(), SdkBody::from(message));
+            let all = [
+                Failure::of(&SdkError::service_error(error, answer)),
+                Failure::of_code(code, message),
+                Failure::of_event(code, Some(message)),
+            ];
+            for failure in all {
+                let shown = format!("{failure} {failure:?}");
+                assert!(failure.text.ends_with("you provided. Check your key."), "{shown}");
+                assert!(!shown.contains("SECRET") && !failure.text.contains('\n'), "{shown}");
+            }
+        }
+        for said in [
+            "no: 'POST\nX-Amz-Security-Token: SECRET'",
+            "no: Authorization=AWS4-HMAC-SHA256 Credential=SECRET",
+            "no: The String-to-Sign should have been SECRET",
+            "no:\r\n",
+        ] {
+            assert_eq!(told(said).trim_end_matches(" 'POST"), "no:", "{said}");
+        }
+        let broken = io::Error::other("reset\nx-amz-security-token:SECRET");
+        assert_eq!(Failure::of_network(&broken).text, "reset");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-/// Everything that was logged, at any level, by any crate.
+/// Everything that was logged, at any level, by any crate: a line an event or span, which begins with its target and level.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<String>>);
 
@@ -26,11 +26,21 @@ impl Log {
 
 struct Keeper(Log);
 
+impl Keeper {
+    fn keep(&self, metadata: Option<&Metadata<'_>>, record: impl FnOnce(&mut dyn Visit)) {
+        let mut line = metadata.map(|of| format!("{} {}", of.target(), of.level())).unwrap_or_default();
+        record(&mut Line(&mut line));
+        line.push('\n');
+        self.0.0.lock().unwrap().push_str(&line);
+    }
+}
+
 struct Line<'a>(&'a mut String);
 
 impl Visit for Line<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        write!(self.0, " {field}={value:?}").unwrap();
+        let value = format!("{value:?}").replace('\n', "\\n");
+        write!(self.0, " {field}={value}").unwrap();
     }
 }
 
@@ -40,22 +50,18 @@ impl Subscriber for Keeper {
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
-        let mut text = self.0.0.lock().unwrap();
-        span.record(&mut Line(&mut text));
+        self.keep(Some(span.metadata()), |fields| span.record(fields));
         Id::from_u64(1)
     }
 
     fn record(&self, _: &Id, values: &Record<'_>) {
-        values.record(&mut Line(&mut self.0.0.lock().unwrap()));
+        self.keep(None, |fields| values.record(fields));
     }
 
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut text = self.0.0.lock().unwrap();
-        text.push_str(event.metadata().target());
-        event.record(&mut Line(&mut text));
-        text.push('\n');
+        self.keep(Some(event.metadata()), |fields| event.record(fields));
     }
 
     fn enter(&self, _: &Id) {}

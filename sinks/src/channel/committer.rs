@@ -2,6 +2,7 @@
 
 use serde::de::DeserializeOwned;
 use shardflow::sink::{CommitPermit, Committer, StagedHandle};
+use shardflow::vocabulary::StepName;
 use shardflow::{Epoch, Error, Result};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::Sender;
@@ -12,7 +13,7 @@ use super::{Handed, Settings, gone, handle};
 
 /// Hands over an epoch's records when it is committed.
 pub(super) struct HandsOver<T> {
-    step: String,
+    step: StepName,
     sender: Sender<Handed<T>>,
     settings: Settings,
     runtime: Handle,
@@ -25,7 +26,7 @@ pub(super) struct HandsOver<T> {
 
 impl<T: DeserializeOwned + Send + 'static> HandsOver<T> {
     pub(super) fn new(
-        step: String,
+        step: StepName,
         sender: Sender<Handed<T>>,
         settings: Settings,
         runtime: Handle,
@@ -40,7 +41,7 @@ impl<T: DeserializeOwned + Send + 'static> HandsOver<T> {
         handles.sort_by_key(|handle| (handle.epoch, handle.worker));
         for StagedHandle { epoch, worker, handle } in &handles {
             for (index, record) in (0..).zip(handle::open(handle)?) {
-                self.hand_over(Handed { record, epoch: *epoch, worker: *worker, index })?;
+                self.hand_over(Handed { record, step: self.step.clone(), epoch: *epoch, worker: *worker, index })?;
             }
         }
         if let Some(last) = handles.last() {
@@ -80,10 +81,10 @@ impl<T: DeserializeOwned + Send + 'static> HandsOver<T> {
 
     fn nobody_there(&mut self) -> Result<()> {
         if !self.settings.drops_unreceived {
-            return Err(gone(&self.step));
+            return Err(gone(self.step.as_str()));
         }
         if self.dropped == 0 {
-            tracing::warn!(step = self.step, "a channel's receiver is dropped: its records are dropped from here on");
+            tracing::warn!(step = %self.step, "a channel's receiver is dropped: its records are dropped from here on");
         }
         self.dropped = self.dropped.saturating_add(1);
         Ok(())
@@ -96,12 +97,12 @@ impl<T: DeserializeOwned + Send + 'static> Committer for HandsOver<T> {
     }
 
     fn commit(&mut self, permit: &CommitPermit, handles: &[StagedHandle]) -> Result<()> {
-        self.hand_over_all(permit, handles).map_err(|error| error.in_step(&self.step))
+        self.hand_over_all(permit, handles).map_err(|error| error.in_step(self.step.as_str()))
     }
 
     fn close(&mut self) -> Result<()> {
         if self.dropped > 0 {
-            tracing::warn!(step = self.step, records = self.dropped, "records were dropped, since their receiver was");
+            tracing::warn!(step = %self.step, records = self.dropped, "records were dropped, since their receiver was");
         }
         Ok(())
     }

@@ -7,7 +7,8 @@
 //! # What is promised
 //! Nothing is handed over that a crash could take back. Within one start each record is handed over once. After a crash, or a
 //! restart after a failure, the records of the last committed epochs are handed over again, since nobody knows how far they
-//! had come; each has the [same place](Handed) then, so that whoever must not see it twice can tell.
+//! had come; each has the [same place](Handed::place) then, so that whoever must not see it twice can tell. Several steps of a job may
+//! share a channel: the step is part of the place.
 //!
 //! # Waiting
 //! The channel holds so many records; a receiver that is slower than the job slows the job down, through its commits, and
@@ -125,13 +126,12 @@ fn gone(step: &str) -> Error {
 
 impl<T: Serialize + DeserializeOwned + Send + 'static> Sink<T> for ChannelSink<T> {
     fn committer(&self, context: &SinkContext) -> Result<Box<dyn Committer>> {
-        let step = context.step.as_str().to_owned();
         if self.sender.is_closed() && !self.settings.drops_unreceived {
-            return Err(gone(&step));
+            return Err(gone(context.step.as_str()));
         }
         let life = self.starts.begin(&context.step, context.workers);
         let runtime = context.runtime.clone();
-        Ok(Box::new(HandsOver::new(step, self.sender.clone(), self.settings, runtime, life)))
+        Ok(Box::new(HandsOver::new(context.step.clone(), self.sender.clone(), self.settings, runtime, life)))
     }
 
     fn writer(&self, context: &SinkContext, _worker: usize) -> Result<Box<dyn SinkWriter<T>>> {

@@ -1,20 +1,31 @@
 //! The program's side of a channel.
 
 use shardflow::Epoch;
+use shardflow::vocabulary::StepName;
 use tokio::sync::mpsc;
 
-/// A record, with its place in the job's output. A record that is handed over again after a crash has the same place, and no two
-/// records of one job's state have the same.
+/// A record, with its [place](Self::place) in the job's output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handed<T> {
     /// The record.
     pub record: T,
+    /// The step whose sink it went into: several steps of a job may share a channel, and each counts for itself.
+    pub step: StepName,
     /// The epoch that it was committed with.
     pub epoch: Epoch,
     /// The worker that it comes from.
     pub worker: u32,
     /// Its number in what this worker wrote in this epoch, from 0.
     pub index: u64,
+}
+
+impl<T> Handed<T> {
+    /// What tells it from all others: step, epoch, worker and index. A record that is handed over again after a crash has the same
+    /// place, and no two records of one job's state have the same.
+    #[must_use]
+    pub fn place(&self) -> (&StepName, Epoch, u32, u64) {
+        (&self.step, self.epoch, self.worker, self.index)
+    }
 }
 
 /// Receives what a job has committed. When it is dropped the job stops, or goes on without it: see

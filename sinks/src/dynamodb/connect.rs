@@ -13,7 +13,6 @@ use shardflow_aws::failure::{Failure, Remedy};
 
 use super::DynamoDb;
 use super::schema::{Keys, Schema, Unready};
-use super::trouble::told;
 
 /// A table, reached through the SDK.
 #[derive(Debug, Clone)]
@@ -33,6 +32,7 @@ pub(super) async fn connect(settings: &DynamoDb) -> Result<Table> {
     let keys = keys(settings)?;
     let opening = Opening::new(ErrorKind::Sink, format!("table \"{name}\""), settings.connect_timeout);
     let given = Given {
+        service: "DynamoDB",
         config: settings.sdk_config.as_ref(),
         endpoint: settings.endpoint.as_deref(),
         region: settings.region.as_deref(),
@@ -44,11 +44,10 @@ pub(super) async fn connect(settings: &DynamoDb) -> Result<Table> {
         let answer = sdk.describe_table().table_name(name).send().await;
         let answer = answer.map_err(|error| {
             let failure = Failure::of(&error);
-            let text = match failure.remedy {
-                Remedy::Missing => "there is no such table".to_owned(),
-                _ => told(&failure.text),
-            };
-            Failure { text, ..failure }
+            match failure.remedy {
+                Remedy::Missing => Failure { text: "there is no such table".to_owned(), ..failure },
+                _ => failure,
+            }
         })?;
         let not_yet = |text| Failure { remedy: Remedy::Retry(Failed::Transient), text };
         let table = answer.table.ok_or_else(|| not_yet("the service did not describe it".to_owned()))?;
@@ -68,11 +67,6 @@ fn keys(settings: &DynamoDb) -> Result<Keys> {
     if !is_table(table) {
         let error = format!("could not use \"{table}\": that is no name of a DynamoDB table, and no ARN of one");
         return Err(Error::config(error));
-    }
-    if settings.endpoint.as_ref().is_some_and(|endpoint| endpoint.contains('@')) {
-        return Err(Error::config(format!(
-            "could not use the endpoint of table \"{table}\": it holds a user name, which belongs into the AWS configuration"
-        )));
     }
     let keys = Keys { partition: settings.key.clone(), sort: settings.sort_key.clone() };
     if keys.names().any(str::is_empty) {

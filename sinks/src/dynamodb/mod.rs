@@ -40,6 +40,11 @@
 //! lowered at once and raised slowly. Other failures that may pass are tried again until nothing else was seen for
 //! [`give_up_after`](shardflow::sink::AtLeastOnce::give_up_after). The metrics are in [`metrics`].
 //!
+//! # Secrets
+//! Credentials show in no error, no `Debug`, no rejected output and not in the job's state, also where the service says back
+//! all that it was sent, as AWS does where a signature is wrong. The AWS SDK's own log has at `TRACE` whose key it signs with, and
+//! each answer as it came (`aws_smithy_runtime`): leave it at `DEBUG` where the log is not to be trusted with them.
+//!
 //! # What it does not promise
 //! A reader may see results before their epoch is committed. One item at a time: there are no transactions over several.
 

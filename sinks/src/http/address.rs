@@ -48,6 +48,20 @@ impl Address {
         self.credentials.as_ref()
     }
 
+    /// What a server knows of it that must not be told: path and query, whole and in their parts, as they are sent and as they
+    /// are read.
+    pub(crate) fn hidden(&self) -> Vec<Secret> {
+        let path = self.url.path().trim_matches('/');
+        let query = self.url.query().unwrap_or_default();
+        let whole = format!("{path}?{query}");
+        // A pair without a name is a value.
+        let values = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+        let sent = [whole.as_str(), path, query].into_iter().chain(path.split('/')).chain(values);
+        // In a query a plus stands for a blank.
+        let forms = sent.flat_map(|text| [text.to_owned(), decoded(text), decoded(&text.replace('+', " "))]);
+        forms.map(Secret::new).collect()
+    }
+
     /// The address of something below it. A query of its own is dropped.
     pub(crate) fn below(&self, path: &str, query: &[(&str, &str)]) -> Url {
         let mut url = self.url.clone();
@@ -122,6 +136,27 @@ mod tests {
         assert_eq!(address.url().as_str(), "https://search.example:9200/T000/B000?token=xyz");
         let below = address.below("_bulk", &[("pipeline", "a b")]);
         assert_eq!(below.as_str(), "https://search.example:9200/T000/B000/_bulk?pipeline=a+b");
+    }
+
+    #[test]
+    fn path_and_query_are_hidden_whole_and_in_their_parts_as_sent_and_as_read() {
+        let address = Address::parse("https://x/T000/b%2Fc%20d?token=x%3Dy+z&bare").unwrap();
+        let hidden: Vec<String> = address.hidden().iter().map(|secret| secret.expose().to_owned()).collect();
+        for text in [
+            "T000/b%2Fc%20d?token=x%3Dy+z&bare",
+            "T000/b%2Fc%20d",
+            "T000/b/c d",
+            "token=x%3Dy+z&bare",
+            "T000",
+            "b%2Fc%20d",
+            "b/c d",
+            "x%3Dy+z",
+            "x=y z",
+            "bare",
+        ] {
+            assert!(hidden.iter().any(|hidden| hidden == text), "{text} is not in {hidden:?}");
+        }
+        assert!(!hidden.iter().any(|hidden| hidden == "token"), "the name of a value is no secret");
     }
 
     #[test]

@@ -48,7 +48,7 @@ const SHORTEST: usize = 4;
 
 impl Scrubber {
     pub(crate) fn add(&mut self, secret: Secret) {
-        if secret.expose().len() >= SHORTEST {
+        if secret.expose().len() >= SHORTEST && !self.0.contains(&secret) {
             self.0.push(secret);
             // The longest first, so that no part of one is left.
             self.0.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));

@@ -23,8 +23,18 @@
 //! # Refused
 //! A record that the stream never takes (too large, an empty partition key, a bad hash key, one that cannot be encoded) goes to
 //! the rejected output, with the reason, and does not hold up the rest. Without such an output it stops the job.
+//!
+//! Its data is kept whole: text as it is, all else in base64 after `base64:`, and text that begins so as well; [`data_of`] gives
+//! the bytes back. A record that could not be encoded has no data: its partition key, its hash key and the reason are kept, as
+//! `(partition key "acme", without data)`.
+//!
+//! # Secrets
+//! Credentials show in no error, no `Debug`, no rejected output and not in the job's state, also where the service says back
+//! all that it was sent, as AWS does where a signature is wrong. The AWS SDK's own log has at `TRACE` whose key it signs with, and
+//! each answer as it came (`aws_smithy_runtime`): leave it at `DEBUG` where the log is not to be trusted with them.
 
 mod encode;
+mod refused;
 mod writer;
 
 use std::fmt;
@@ -38,6 +48,7 @@ use shardflow::sink::{Committer, Refused, RejectedOutput, Sink, SinkContext, Sin
 use shardflow::{Error, Result};
 
 pub use encode::{Encoder, Json, With};
+pub use refused::data_of;
 
 use crate::producer::metrics::Metrics;
 use crate::producer::{Aggregation, Producer, ProducerSettings};

@@ -7,6 +7,7 @@ use shardflow::vocabulary::StepName;
 use shardflow::{Epoch, Error, Outcome, Result};
 use tokio::runtime::Handle;
 
+use super::refused::{text_of, without_data};
 use super::{Encoder, KinesisSink};
 use crate::producer::metrics::Metrics;
 use crate::producer::{NotPut, Producer, Receipt, Record};
@@ -66,16 +67,17 @@ impl<T, E> Writer<T, E> {
 impl<T: 'static, E: Encoder<T>> SinkWriter<T> for Writer<T, E> {
     fn stage(&mut self, record: &T) -> Result<()> {
         let key = (self.sink.key)(record);
+        let hash_key = self.sink.hash_key.as_ref().and_then(|hash_key| hash_key(record));
         let data = match self.sink.encoder.encode(record) {
             Ok(data) => data,
             Err(error) => {
                 self.metrics.refused();
-                self.refused.push(Refused { error, record: format!("(partition key \"{key}\", without data)") });
+                self.refused.push(Refused { error, record: without_data(&key, hash_key.as_deref()) });
                 return Ok(());
             }
         };
         let mut record_to_put = Record::new(key, data);
-        if let Some(hash_key) = self.sink.hash_key.as_ref().and_then(|hash_key| hash_key(record)) {
+        if let Some(hash_key) = hash_key {
             record_to_put = record_to_put.explicit_hash_key(hash_key);
         }
         // The epoch it belongs to will say so too; this is sooner.
@@ -126,8 +128,7 @@ impl Closing {
             match receipt.await {
                 Ok(_) => {}
                 Err(NotPut::Refused(told)) => {
-                    let record = String::from_utf8_lossy(told.record.data()).into_owned();
-                    refused.push(Refused { error: told.reason, record });
+                    refused.push(Refused { error: told.reason, record: text_of(told.record.data()) });
                 }
                 Err(NotPut::Failed(trouble)) => return Err(could_not(self.producer.0.describe(), &self.step, trouble)),
             }

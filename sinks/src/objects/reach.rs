@@ -12,7 +12,7 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential};
 use object_store::{ClientConfigKey, CredentialProvider, RetryConfig};
 use shardflow::{Error, ErrorKind, Result};
-use shardflow_aws::config::Given;
+use shardflow_aws::config::{Given, check_endpoint};
 use shardflow_aws::connect::Opening;
 use tokio::sync::Mutex;
 
@@ -64,7 +64,7 @@ impl<'a> Reach<'a> {
             }
         } else {
             let Self { endpoint: other, region, sdk_config, options: _ } = self;
-            let given = Given { config: sdk_config, endpoint: other, region, otherwise: None };
+            let given = Given { service: "S3", config: sdk_config, endpoint: other, region, otherwise: None };
             let opening = Opening::new(ErrorKind::Sink, format!("bucket \"{bucket}\""), CONFIGURE);
             let (config, _) = opening.configure(given).await?;
             if let Some(region) = config.region() {
@@ -84,6 +84,9 @@ impl<'a> Reach<'a> {
         }
         for (key, value) in options {
             builder = builder.with_config(key, value);
+        }
+        if let Some(Err(why)) = builder.get_config_value(&AmazonS3ConfigKey::Endpoint).as_deref().map(check_endpoint) {
+            return Err(Error::config(format!("could not use the endpoint of \"s3://{bucket}\": {why}")));
         }
         let s3 = builder.with_retry(once()).build();
         s3.map_err(|error| self.unusable(&format!("s3://{bucket}"), &error))

@@ -13,6 +13,7 @@ use object_store::local::LocalFileSystem;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use shardflow::{Error, Result};
+use shardflow_aws::config::check_endpoint;
 use url::Url;
 
 use super::failure::text;
@@ -124,6 +125,10 @@ impl Located {
             .map_err(|cause| Error::config("could not use the path of the object store's URL").caused_by(cause))?;
         let bucket = url.host_str().unwrap_or_default();
         let place = format!("{}://{bucket}", url.scheme());
+        // Of all stores alike, and before one of them can tell of it.
+        if let Some(Err(why)) = self.endpoint.as_deref().map(check_endpoint) {
+            return Err(Error::config(format!("could not use the endpoint of \"{place}\": {why}")));
+        }
         let (store, multipart, leftovers): (Arc<dyn ObjectStore>, Arc<dyn MultipartStore>, _) = match url.scheme() {
             "s3" => {
                 let s3 = self.reach().s3(bucket).await?;
@@ -216,6 +221,28 @@ mod tests {
         let located = Located { url: "s3://b/x".to_owned(), options, ..Located::default() };
         let debug = format!("{:?}", Target::Url(Box::new(located)));
         assert!(debug.contains("aws_secret_access_key") && !debug.contains("SECRET"), "{debug}");
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_with_credentials_is_refused_wherever_it_comes_from_and_not_repeated() {
+        let bad = "https://user:SECRET@host";
+        let located = |url: &str| Located { url: url.to_owned(), region: Some("r".to_owned()), ..Located::default() };
+        let given = |url: &str| Located { endpoint: Some(bad.to_owned()), ..located(url) };
+        let sdk_config = aws_config::SdkConfig::builder().endpoint_url(bad).build();
+        let options = [("aws_endpoint", bad), ("aws_skip_signature", "true")];
+        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        for located in [
+            given("s3://b/x"),
+            given("gs://b/x"),
+            given("az://b/x"),
+            Located { sdk_config: Some(sdk_config), ..located("s3://b/x") },
+            Located { options, ..located("s3://b/x") },
+        ] {
+            let error = located.open(S3_PART).await.err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            let error = format!("{error} {error:?}");
+            assert!(error.contains("it holds a user name") && !error.contains("SECRET"), "{error}");
+        }
     }
 
     #[tokio::test]

@@ -32,10 +32,10 @@ pub(super) async fn connect(settings: &ProducerSettings) -> Result<(Stream, Opti
     let StreamName { name, arn } = StreamName::parse(given).ok_or_else(|| {
         Error::config(format!("could not read stream \"{given}\": that is neither a stream's name nor its ARN"))
     })?;
-    let place = settings.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
-    let opening = Opening::new(ErrorKind::Sink, format!("stream \"{given}\"{place}"), settings.connect_timeout);
+    let opening = Opening::new(ErrorKind::Sink, format!("stream \"{given}\""), settings.connect_timeout);
     let region = arn.as_deref().and_then(|arn| arn.split(':').nth(3));
     let given = Given {
+        service: "Kinesis",
         config: settings.sdk_config.as_ref(),
         endpoint: settings.endpoint.as_deref(),
         region: settings.region.as_deref(),

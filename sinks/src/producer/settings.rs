@@ -85,7 +85,8 @@ impl ProducerSettings {
         self
     }
 
-    /// Another endpoint than that of the region: a URL with `http://` or `https://`.
+    /// Another endpoint than that of the region: a URL with `http://` or `https://`, without credentials: errors and the log show
+    /// it. One that has some is refused at the start, from wherever it comes.
     #[must_use]
     pub fn endpoint(mut self, url: impl Into<String>) -> Self {
         self.endpoint = Some(url.into());

@@ -21,7 +21,9 @@
 //!
 //! 429 is waited out for as long as it lasts, all else for [`give_up_after`](Webhook::give_up_after).
 //! What a receiver answers is read up to 16 KiB and trusted in nothing; its beginning is told with a refusal. A URL's path and query
-//! may be its secret, so errors and the log name scheme, host and port alone.
+//! may be its secret, so errors, the log and the rejected output name scheme, host and port alone. Where a receiver says back what
+//! it was called with, as many do that know no such path, it reads `[secret]` in place of logins, keys, path and query, and of their
+//! parts of 4 bytes or more. The log of the HTTP client itself is another matter: below `DEBUG` it shows the path of each call.
 
 mod body;
 mod status;
@@ -238,6 +240,7 @@ impl Settings {
             scrubber.add(password.clone());
             scrubber.add(Secret::new(BASE64_STANDARD.encode(format!("{user}:{}", password.expose()))));
         }
+        address.hidden().into_iter().for_each(|secret| scrubber.add(secret));
         let is_login = !headers.is_empty() || basic.is_some();
         if is_login && address.is_open_to_all() {
             tracing::warn!(%address, "a webhook's headers are sent without TLS, and can be read on the way");

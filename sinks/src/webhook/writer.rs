@@ -47,11 +47,11 @@ impl Receiver {
                 if let Some(time) = asked {
                     self.pause.ask(Instant::now(), time);
                 }
-                status::of_call(answer.status, &answer.body, items.len(), self.conflict_is_done)
+                status::of_call(answer.status, &answer.body, &self.scrubber, items.len(), self.conflict_is_done)
             }
-            Err(trouble) => Part::Failed(trouble),
+            Err(trouble) => Part::Failed(Trouble { text: self.scrubber.scrub(trouble.text), ..trouble }),
         };
-        self.scrubbed(part)
+        self.named(part)
     }
 
     async fn call(&self, items: &[Item]) -> Result<Answer, Trouble> {
@@ -71,9 +71,9 @@ impl Receiver {
         Ok(Answer::read_what_comes(response, LONGEST_ANSWER).await)
     }
 
-    /// Names the receiver, and takes out what it says back to us of our secrets.
-    fn scrubbed(&self, part: Part) -> Part {
-        let text = |text: String| self.scrubber.scrub(format!("{}: {text}", self.address));
+    /// Names the receiver. What it says is without our secrets by now; in its own name a part of the path may stand by chance.
+    fn named(&self, part: Part) -> Part {
+        let text = |text: String| format!("{}: {text}", self.address);
         match part {
             Part::Each(each) => Part::Each(each),
             Part::Refused(reason) => Part::Refused(text(reason)),

@@ -1,15 +1,11 @@
 //! Each fault by itself: what it costs, what is told of it, and that the table is right afterwards.
 
-use std::fmt::{Debug, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use shardflow::sink::{Sink, SinkWriter, at_least_once};
 use shardflow::{Error, Outcome};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
 
 use crate::stand::{Stand, flush, number, writer};
 use shardflow_stand_ins::fault_proxy::{Fault, FaultProxy};
@@ -191,72 +187,4 @@ fn a_table_with_little_capacity_is_written_to_at_the_pace_it_has() {
     eprintln!("1,200 items at 100 a second took {took:?}, with {throttled} throttled calls");
     assert!(took < Duration::from_secs(40), "{took:?}");
     assert!(throttled < 400, "{throttled} throttled calls");
-}
-
-/// What the sink and the engine log, to be searched. The SDK's own logging is the user's to switch on.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<String>>);
-
-impl Log {
-    fn take(&self, record: impl FnOnce(&mut dyn Visit)) {
-        record(&mut Fields(&mut self.0.lock().unwrap()));
-    }
-}
-
-struct Fields<'a>(&'a mut String);
-
-impl Visit for Fields<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        writeln!(self.0, "{field}={value:?}").unwrap();
-    }
-}
-
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        ["shardflow", "dynamodb"].iter().any(|of| metadata.target().starts_with(of))
-    }
-
-    fn new_span(&self, span: &Attributes<'_>) -> Id {
-        self.take(|fields| span.record(fields));
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, values: &Record<'_>) {
-        self.take(|fields| values.record(fields));
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        self.take(|fields| event.record(fields));
-    }
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
-
-#[test]
-fn no_secret_is_told_anywhere() {
-    let log = Log::default();
-    // For all threads: batches run on the runtime's.
-    let _ = tracing::subscriber::set_global_default(log.clone());
-    let Some(stand) = Stand::ministack() else { return };
-    let (table, proxy) = (stand.table(), stand.proxy());
-    proxy.inject(|request| match (request.operation.as_str(), request.nth) {
-        ("PutItem", 1) => Fault::Throttle,
-        ("PutItem", 2) => Fault::ResetAfter,
-        _ => Fault::Pass,
-    });
-    let to = stand
-        .to(&table, Some(&proxy))
-        .endpoint(proxy.endpoint())
-        .newest_by("version", |record: &Numbered| record.number);
-    let told = format!("{to:?} ");
-    let sink = at_least_once(to);
-    let told = told + &format!("{sink:?}");
-    let mut writer = writer(&sink, &stand.runtime, 1);
-    stage(&mut *writer, 0..10);
-    flush(&mut *writer).unwrap();
-    let logged = log.0.lock().unwrap().clone();
-    assert!(logged.contains("call failed, will be tried again"), "nothing was logged: {logged}");
-    assert!(!told.contains("SECRET") && !logged.contains("SECRET"), "{told} {logged}");
 }

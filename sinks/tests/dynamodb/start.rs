@@ -66,6 +66,7 @@ fn settings_that_cannot_work_are_refused_before_any_call() {
         (to("charges").sort_key(""), "a key attribute has no name"),
         (to("charges").endpoint("localhost"), "must begin with http://"),
         (to("charges").endpoint("http://user:SECRET-KEY@localhost"), "it holds a user name"),
+        (to("charges").sdk_config(config("http://user:SECRET-KEY@localhost")), "it holds a user name"),
     ] {
         let error = start(&runtime, table);
         assert_eq!((error.kind(), error.step()), (ErrorKind::Config, Some("charges")));

@@ -8,6 +8,7 @@ use shardflow::testing::Collected;
 use shardflow::testing::sink::{Driver, Promise, conforms, permit};
 use shardflow::vocabulary::Incarnation;
 use shardflow::{Epoch, ErrorKind, Outcome};
+use shardflow_sinks::kinesis::data_of;
 use shardflow_sinks::producer::Aggregation;
 use shardflow_sinks::{KinesisSink, kinesis};
 use tokio::runtime::Runtime;
@@ -151,6 +152,36 @@ fn what_is_refused_goes_to_the_rejected_output_once_and_does_not_hold_up_the_res
     assert_eq!(told[0], "(partition key \"k\", without data): no form");
     assert!(told[1].starts_with("3: its partition key has 0 characters"), "{told:?}");
     assert!(told[2].starts_with("4: its hash key \"x\" is no decimal number"), "{told:?}");
+}
+
+#[test]
+fn binary_data_comes_back_from_the_rejected_output_byte_by_byte() {
+    let place = Place::new();
+    let rejected = Collected::<Refused>::new();
+    // Every byte there is, what is no UTF-8, and text that could be taken for something else.
+    let data = |n: u64| match n {
+        0 => (0..=255).collect(),
+        1 => vec![0xff; 100],
+        2 => b"base64:/wA=".repeat(2),
+        3 => b"(partition key \"k\", without data)".to_vec(),
+        _ => "{\"text\":\"\u{e4}\"}".to_owned().into_bytes(),
+    };
+    let sink = kinesis(STREAM)
+        .partition_key(|_: &Charge| "k")
+        .encoded_by(move |charge| Ok::<Vec<u8>, String>(data(charge.n)))
+        .sdk_config(sdk_config(&place.stream.endpoint, None))
+        .producer(|settings| settings.record_bytes(5))
+        .rejected_to(rejected.clone());
+    let mut job = Driver::new(Promise::AtLeastOnce, Box::new(sink), |n| Charge { n }, Vec::new);
+    job.start(1);
+    job.stage(0, 5);
+    job.prepare();
+    job.persist();
+    job.commit();
+    let refused = rejected.values();
+    let restored: Vec<_> = refused.iter().map(|refused| data_of(&refused.record).unwrap()).collect();
+    assert_eq!(restored, (0..5).map(data).collect::<Vec<_>>());
+    assert_eq!(refused[4].record, "{\"text\":\"\u{e4}\"}");
 }
 
 #[test]

@@ -48,10 +48,9 @@ pub(super) async fn connect(
             settings.table
         )));
     }
-    let place = settings.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
-    let subject = format!("lease table \"{}\"{place}", settings.table);
-    let opening = Opening::new(ErrorKind::Source, subject, CONNECT_TIMEOUT);
+    let opening = Opening::new(ErrorKind::Source, format!("lease table \"{}\"", settings.table), CONNECT_TIMEOUT);
     let given = Given {
+        service: "DynamoDB",
         config: settings.sdk_config.as_ref(),
         endpoint: settings.endpoint.as_deref(),
         region: settings.region.as_deref(),

@@ -94,7 +94,7 @@ impl Leases {
         }
     }
 
-    /// Another endpoint than that of the region: a URL with `http://` or `https://`.
+    /// Another endpoint than that of the region: a URL with `http://` or `https://`, without credentials.
     #[must_use]
     pub fn endpoint(mut self, url: impl Into<String>) -> Self {
         self.endpoint = Some(url.into());

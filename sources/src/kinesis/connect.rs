@@ -56,9 +56,9 @@ async fn stream(settings: &Kinesis, metrics: &SourceMetrics) -> Result<(Client, 
     let stream = StreamName::parse(given).ok_or_else(|| {
         Error::config(format!("could not read stream \"{given}\": that is neither a stream's name nor its ARN"))
     })?;
-    let place = settings.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
-    let opening = Opening::new(ErrorKind::Source, format!("stream \"{given}\"{place}"), settings.connect_timeout);
+    let opening = Opening::new(ErrorKind::Source, format!("stream \"{given}\""), settings.connect_timeout);
     let given = Given {
+        service: "Kinesis",
         config: settings.sdk_config.as_ref(),
         endpoint: settings.endpoint.as_deref(),
         region: settings.region.as_deref(),
@@ -94,5 +94,27 @@ async fn way(settings: &Kinesis, client: &Client, summary: &Summary, metrics: &S
             Ok(Way::Polling)
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_config::{Region, SdkConfig};
+    use shardflow::vocabulary::StepName;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_endpoint_with_credentials_is_refused_and_not_repeated() {
+        let bad = "https://user:SECRET@127.0.0.1:1";
+        let config = SdkConfig::builder().region(Region::new("eu-west-1")).endpoint_url(bad).build();
+        let usage = || Kinesis::stream("usage").region("eu-west-1");
+        for settings in [usage().endpoint(bad), usage().sdk_config(config)] {
+            let metrics = SourceMetrics::register(&StepName::new("usage"));
+            let error = connect(&settings, &metrics).await.err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            let error = format!("{error} {error:?}");
+            assert!(error.contains("it holds a user name") && !error.contains("SECRET"), "{error}");
+        }
     }
 }

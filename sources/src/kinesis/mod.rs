@@ -163,7 +163,7 @@ impl Kinesis {
         }
     }
 
-    /// Another endpoint than that of the region: a URL with `http://` or `https://`.
+    /// Another endpoint than that of the region: a URL with `http://` or `https://`, without credentials.
     #[must_use]
     pub fn endpoint(mut self, url: impl Into<String>) -> Self {
         self.endpoint = Some(url.into());
