@@ -101,7 +101,7 @@ fn batches(place: &Place<'_>) -> Box<dyn Sink<Numbered>> {
 
 fn deleting(place: &Place<'_>) -> Box<dyn Sink<Numbered>> {
     let to = place.stand.to(&place.table, place.proxy.as_ref());
-    Box::new(at_least_once(to.put_or_delete(|record: &Numbered| is_deleted(record.number))))
+    Box::new(at_least_once(to.put_or_delete(|record: &Numbered| is_deleted(record.number))).batch_records(7))
 }
 
 /// Every kind, each now and then.
