@@ -228,8 +228,11 @@ impl Calls {
         (text(&request.body, "ShardIterator") == Some(next)).then(|| answer.clone())
     }
 
-    /// Remembers whose iterators an answer gives, and the answer where it is delivered.
+    /// Counts the server's answer, and remembers whose iterators it gives and, where it is delivered, the answer.
     fn answered(&mut self, request: &Request, fault: Fault, answer: &Whole) {
+        if answer.status.is_success() {
+            self.seen.count_done(&request.operation, fault);
+        }
         let Some(shard) = request.shard.as_ref().filter(|_| answer.status.is_success()) else { return };
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         if let Some(first) = text(&body, "ShardIterator") {
@@ -237,7 +240,7 @@ impl Calls {
         }
         if let Some(next) = text(&body, "NextShardIterator") {
             self.iterators.insert(next.to_owned(), shard.clone());
-            if matches!(fault, Fault::Pass | Fault::SlowBytes | Fault::Delay(_)) {
+            if matches!(fault, Fault::Pass | Fault::SlowBytes | Fault::Delay(_) | Fault::Hold(_)) {
                 self.delivered.insert(shard.clone(), (next.to_owned(), answer.clone()));
             }
         }
@@ -310,6 +313,7 @@ async fn call(
         if fault == Fault::ResetAfter {
             return client.reset();
         }
+        hold(fault).await;
         return Ok(answer::stream(answer, headers, fault, client.of_this_call()));
     }
     let status = answer.status();
@@ -320,7 +324,15 @@ async fn call(
     if fault == Fault::ResetAfter {
         return client.reset();
     }
+    hold(fault).await;
     Ok(answer.send(fault, client.of_this_call()))
+}
+
+/// Keeps an answer back. A client that leaves ends the call here: it is dropped with the connection, or with its stream.
+async fn hold(fault: Fault) {
+    if let Fault::Hold(time) = fault {
+        tokio::time::sleep(time).await;
+    }
 }
 
 /// Asks the server, on a connection of its own: one that fails is then nobody else's.

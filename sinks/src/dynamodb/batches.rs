@@ -8,6 +8,7 @@ use shardflow::Outcome;
 use shardflow::retry::Failed;
 use shardflow::sink::{EntryOutcome, Trouble};
 
+use super::pace::Taken;
 use super::schema::Key;
 use super::search::{Answer, Search};
 use super::trouble::{Met, is_throttle};
@@ -38,27 +39,39 @@ impl<T> ItemWriter<T> {
             }
         };
         let units = entries.iter().map(|entry| entry.units).sum();
-        self.at_pace(units).await;
+        let taken = self.at_pace(units).await;
         let call = self.table.sdk.batch_write_item().request_items(&self.table.name, requests);
         match call.send().await {
             Ok(answer) => {
                 let left = answer.unprocessed_items.unwrap_or_default();
-                self.taken(entries, start, left.values().flatten())
+                self.answered(entries, start, left.values().flatten(), taken)
             }
-            Err(error) => match Met::of(&error) {
-                Met::Invalid(why) => Answer::Invalid(why),
-                Met::Trouble(trouble) => {
-                    if is_throttle(&trouble) {
-                        self.slow_down();
-                    }
-                    Answer::Failed(trouble)
+            Err(error) => {
+                let met = Met::of(&error);
+                if met.is_free() {
+                    self.unused(taken, 1.0);
                 }
-            },
+                match met {
+                    Met::Invalid(why) => Answer::Invalid(why),
+                    Met::Trouble(trouble) => {
+                        if is_throttle(&trouble) {
+                            self.slow_down();
+                        }
+                        Answer::Failed(trouble)
+                    }
+                }
+            }
         }
     }
 
     /// The call was taken, but for these requests.
-    fn taken<'a>(&self, entries: &[&ItemEntry], start: usize, left: impl Iterator<Item = &'a WriteRequest>) -> Answer {
+    fn answered<'a>(
+        &self,
+        entries: &[&ItemEntry],
+        start: usize,
+        left: impl Iterator<Item = &'a WriteRequest>,
+        taken: Taken,
+    ) -> Answer {
         let places: HashMap<&Key, usize> = entries.iter().map(|entry| &entry.key).zip(start..).collect();
         let key_of = |request: &WriteRequest| {
             let item = request.put_request().map(PutRequest::item);
@@ -75,9 +88,11 @@ impl<T> ItemWriter<T> {
             });
         };
         let is_written = |(place, _): &(usize, &&ItemEntry)| !but.contains(place);
-        let written = (start..).zip(entries).filter(is_written).map(|(_, entry)| entry.units).sum();
+        let units: u64 = entries.iter().map(|entry| entry.units).sum();
+        let written: u64 = (start..).zip(entries).filter(is_written).map(|(_, entry)| entry.units).sum();
         self.wrote(written);
         if !but.is_empty() {
+            self.unused(taken, 1.0 - written as f64 / units.max(1) as f64);
             self.slow_down();
         }
         Answer::Taken { but }

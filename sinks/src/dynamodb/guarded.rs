@@ -47,7 +47,7 @@ impl<T: 'static> ItemWriter<T> {
 
     async fn put_guarded(&self, guard: &Guard<T>, entry: &ItemEntry) -> EntryOutcome {
         let Some(version) = &entry.version else { return bug("a guarded item has no version") };
-        self.at_pace(entry.units).await;
+        let taken = self.at_pace(entry.units).await;
         let call = self.table.sdk.put_item().table_name(&self.table.name).set_item(Some(entry.item.clone()));
         let call = call.condition_expression("attribute_not_exists(#version) OR #version < :version");
         let call = call.expression_attribute_names("#version", &guard.attribute);
@@ -66,7 +66,11 @@ impl<T: 'static> ItemWriter<T> {
                 None => self.looked_up(guard, entry, version).await,
             };
         }
-        self.failed(Met::of(&error))
+        let met = Met::of(&error);
+        if met.is_free() {
+            self.unused(taken, 1.0);
+        }
+        self.failed(met)
     }
 
     fn failed(&self, met: Met) -> EntryOutcome {

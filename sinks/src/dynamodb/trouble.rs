@@ -36,6 +36,14 @@ impl Met {
         }
         Self::Trouble(Trouble { may_pass, outcome: outcome(error, status), text: failure.text })
     }
+
+    /// Whether the service has certainly written nothing, so that the call has cost nothing of the table's capacity.
+    pub(super) fn is_free(&self) -> bool {
+        match self {
+            Self::Invalid(_) => true,
+            Self::Trouble(trouble) => trouble.outcome == Outcome::Determinate,
+        }
+    }
 }
 
 /// Whether the service asked to slow down.

@@ -13,7 +13,7 @@ use super::attributes::{Item, Unfit, item_of, size, text};
 use super::connect::Table;
 use super::merge::Merged;
 use super::metrics::ItemMetrics;
-use super::pace::Pace;
+use super::pace::{Pace, Taken, Turn};
 use super::schema::Key;
 use super::version::ItemVersion;
 
@@ -114,6 +114,8 @@ pub struct ItemWriter<T> {
     pub(super) plan: Plan<T>,
     pub(super) metrics: ItemMetrics,
     pace: Mutex<Pace>,
+    /// Held by the one that waits for its turn: calls begin in the order in which they asked.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl<T> std::fmt::Debug for ItemWriter<T> {
@@ -124,7 +126,7 @@ impl<T> std::fmt::Debug for ItemWriter<T> {
 
 impl<T> ItemWriter<T> {
     pub(super) fn new(table: Table, plan: Plan<T>, metrics: ItemMetrics) -> Self {
-        Self { table, plan, metrics, pace: Mutex::new(Pace::new()) }
+        Self { table, plan, metrics, pace: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 
     fn pace(&self) -> MutexGuard<'_, Pace> {
@@ -132,12 +134,21 @@ impl<T> ItemWriter<T> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until so many units may be written.
-    pub(super) async fn at_pace(&self, units: u64) {
-        let wait = self.pace().take(units, WallClock.now());
-        if !wait.is_zero() {
-            WallClock.sleep(wait).await;
+    /// Waits until so many units may be written. Gives what that takes of the pace.
+    pub(super) async fn at_pace(&self, units: u64) -> Taken {
+        let _turn = self.turn.lock().await;
+        loop {
+            let turn = self.pace().take(units, WallClock.now());
+            match turn {
+                Turn::Begin(taken) => return taken,
+                Turn::Wait(wait) => WallClock.sleep(wait).await,
+            }
         }
+    }
+
+    /// Of what a call has taken this part, of 1, was not written.
+    pub(super) fn unused(&self, taken: Taken, part: f64) {
+        self.pace().unused(taken, part, WallClock.now());
     }
 
     /// So many units were written.

@@ -9,6 +9,7 @@ use shardflow::retry::Failed;
 use shardflow::sink::{EntryOutcome, Trouble};
 
 use super::action::{Action, Guard, Operation};
+use super::pipeline;
 use crate::http::{Part, one_line};
 
 /// The longest reason that is kept, in characters.
@@ -92,6 +93,7 @@ pub(super) fn of_call(status: u16, body: &[u8]) -> Option<Part> {
     let text = with_status(status, &told);
     let failed = |may_pass, outcome, text| Some(Part::Failed(trouble(may_pass, outcome, text)));
     match status {
+        _ if is_without_pipeline(&told) => failed(None, Outcome::Determinate, text),
         // The halves may be taken, and so may all documents but one that cannot be read.
         400 | 413 | 422 => Some(Part::Refused(text)),
         429 => failed(Some(Failed::Throttled), Outcome::Determinate, text),
@@ -109,6 +111,11 @@ pub(super) fn of_call(status: u16, body: &[u8]) -> Option<Part> {
 /// A block of an index: a disk that is full, a setting. It is taken away again.
 fn is_block(told: &Told) -> bool {
     told.kind == "cluster_block_exception"
+}
+
+/// The pipeline that documents go through is gone, which is no document's fault.
+fn is_without_pipeline(told: &Told) -> bool {
+    pipeline::is_missing(&told.kind, &told.text)
 }
 
 /// What became of each action of a call that was answered with 200. `is_fixed`: all documents go to one index.
@@ -153,6 +160,7 @@ fn of_item(action: &Action, item: &Item, is_fixed: bool) -> EntryOutcome {
         429 => failed(Some(Failed::Throttled), Outcome::Determinate),
         _ if is_rejection(&told) => failed(Some(Failed::Throttled), Outcome::Determinate),
         401 | 403 => failed(None, Outcome::Determinate),
+        _ if is_without_pipeline(&told) => failed(None, Outcome::Determinate),
         // Not the document's fault where all go there: the index is made again, or the job stops.
         404 if is_fixed && told.kind == "index_not_found_exception" => {
             failed(Some(Failed::Transient), Outcome::Determinate)
@@ -318,6 +326,21 @@ mod tests {
             br#"{"errors":true,"items":[{"index":{"status":404,"error":{"type":"index_not_found_exception"}}}]}"#;
         let Part::Each(each) = of_items(&[action], body, false) else { panic!() };
         assert!(matches!(&each[..], [EntryOutcome::Refused(_)]));
+    }
+
+    #[test]
+    fn a_pipeline_that_is_gone_stops_the_job_and_refuses_no_document() {
+        let error = json!({"type": "illegal_argument_exception", "reason": "pipeline with id [geo] does not exist"});
+        let item = json!({"errors": true, "items": [{"index": {"status": 400, "error": error}}]}).to_string();
+        let Part::Each(each) = of_items(&[action(false, Operation::Index)], item.as_bytes(), true) else { panic!() };
+        let [EntryOutcome::Failed(trouble)] = &each[..] else { panic!("{each:?}") };
+        assert_eq!((trouble.may_pass, trouble.outcome), (None, Outcome::Determinate));
+        let call = json!({"error": error, "status": 400}).to_string();
+        let Some(Part::Failed(trouble)) = of_call(400, call.as_bytes()) else { panic!() };
+        assert!(trouble.may_pass.is_none() && trouble.text.contains("[geo] does not exist"), "{trouble}");
+        // What a pipeline makes of a document may well be that document's fault.
+        let refused = outcome(&action(false, Operation::Index), 400, "illegal_argument_exception");
+        assert!(matches!(refused, EntryOutcome::Refused(_)), "{refused:?}");
     }
 
     #[test]

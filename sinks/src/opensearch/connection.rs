@@ -26,8 +26,8 @@ const LONGEST_ANSWER: usize = 64 << 20;
 /// The longest that a server's `Retry-After` is honoured at a time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// How long a look at the indices is tried at the start.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a look at what is there is tried at the start.
+pub(super) const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A cluster, ready to be called.
 pub(super) struct Connection {
@@ -206,7 +206,7 @@ impl Connection {
     }
 
     /// Whether an answer at the start is one, may become one, or never will.
-    fn started(&self, answer: Answer) -> Result<Answer, Trouble> {
+    pub(super) fn started(&self, answer: Answer) -> Result<Answer, Trouble> {
         let may_pass = match answer.status {
             200 | 403 => return Ok(answer),
             429 => Some(Failed::Throttled),
@@ -287,7 +287,7 @@ pub(super) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    fn get(path: &'a str, query: &[(&'a str, &'a str)]) -> Self {
+    pub(super) fn get(path: &'a str, query: &[(&'a str, &'a str)]) -> Self {
         Self { method: Method::GET, path, query: query.to_vec(), headers: HeaderMap::new(), body: None }
     }
 }

@@ -39,11 +39,18 @@
 //! | 429, `es_rejected_execution_exception`, a breaker | written again, for as long as it lasts |
 //! | 5xx, a block of the index (a full disk), no answer | written again, for [`give_up_after`](OpenSearch::give_up_after) |
 //! | 413 | the batch is halved, and later batches are smaller |
-//! | 401, 403, no such endpoint | the job stops |
+//! | 401, 403, no such endpoint, no such ingest pipeline | the job stops |
 //! | 409, a version conflict | done; where it is with a later start of the job, the job stops |
 //! | any other 4xx of one document | refused, with the server's reason; the others are none the worse |
 //!
 //! Several nodes are called in turn; one that fails is left out for a while. A key or password shows nowhere.
+//!
+//! # What it was run against
+//! A stand-in on loopback that is as strict as the servers' documentation and source, and that the products' own Python
+//! clients find faithful; never against OpenSearch or Elasticsearch themselves. It shows what is sent, what each documented
+//! answer leads to, and that an index with external versions ends exactly as it should, through crashes and faults. It cannot
+//! show what a server does that its documentation does not say: how a real cluster behaves while a node leaves, a primary
+//! moves or a queue is full, which errors plugins and managed services have of their own, and how fast it is.
 
 mod action;
 mod answer;
@@ -51,6 +58,7 @@ mod beginning;
 mod connection;
 mod name;
 mod nodes;
+mod pipeline;
 mod product;
 mod target;
 mod template;
@@ -237,7 +245,8 @@ impl<T> OpenSearch<T> {
         self
     }
 
-    /// Sends every document through this ingest pipeline of the server.
+    /// Sends every document through this ingest pipeline of the server. It must be there when the job starts, and where it is
+    /// taken away later the job stops. A login that may not see pipelines (`GET _ingest/pipeline`) starts with a warning.
     #[must_use]
     pub fn pipeline(mut self, name: impl Into<String>) -> Self {
         self.settings.pipeline = Some(name.into());
@@ -353,6 +362,9 @@ impl<T: Serialize + 'static> Destination<T> for Opens<T> {
         Box::pin(async move {
             let target = target::Resolved::of(target.as_ref(), shape)?;
             let connection = Connection::open(settings, target.fixed()).await?;
+            if let Some(name) = &settings.pipeline {
+                pipeline::check(&connection, name).await?;
+            }
             let counts_starts = !shape.has_own_versions() && !shape.creates && !target.is_stream();
             if let Some(pattern) = target.pattern()
                 && self.is_first

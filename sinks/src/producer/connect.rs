@@ -16,9 +16,6 @@ use super::ProducerSettings;
 use super::edge::{Service, Stream};
 use super::shards::ShardMap;
 
-/// How long one call may take: 10 MiB over a slow line.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// How long a connection may take to come about.
 const TCP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -42,7 +39,8 @@ pub(super) async fn connect(settings: &ProducerSettings) -> Result<(Stream, Opti
         otherwise: region,
     };
     let (config, place) = opening.configure(given).await?;
-    let timeouts = TimeoutConfig::builder().connect_timeout(TCP_TIMEOUT).operation_attempt_timeout(CALL_TIMEOUT);
+    let timeouts =
+        TimeoutConfig::builder().connect_timeout(TCP_TIMEOUT).operation_attempt_timeout(settings.call_timeout);
     let config = aws_sdk_kinesis::config::Builder::from(&config)
         // Retries are ours: the SDK's would send a whole call again where some of its records were refused.
         .retry_config(RetryConfig::disabled())

@@ -39,6 +39,7 @@ pub struct ProducerSettings {
     pub(super) region: Option<String>,
     pub(super) sdk_config: Option<aws_config::SdkConfig>,
     pub(super) connect_timeout: Duration,
+    pub(super) call_timeout: Duration,
     pub(super) is_ordered: bool,
     pub(super) aggregation: Option<Aggregation>,
     pub(super) linger: Duration,
@@ -61,6 +62,7 @@ impl ProducerSettings {
             region: None,
             sdk_config: None,
             connect_timeout: Duration::from_secs(10),
+            call_timeout: Duration::from_secs(30),
             is_ordered: false,
             aggregation: None,
             linger: Duration::from_millis(100),
@@ -112,6 +114,14 @@ impl ProducerSettings {
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long one call may take before it is made again; 30 s by default, which is enough for 10 MiB over a slow line. Its
+    /// records may be in the stream all the same: their receipts say that they may be repeated.
+    #[must_use]
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = timeout;
         self
     }
 

@@ -8,7 +8,7 @@ use shardflow::sink::{Sink, SinkWriter, at_least_once};
 use shardflow::{Error, Outcome};
 
 use crate::stand::{Stand, flush, number, writer};
-use shardflow_stand_ins::fault_proxy::{Fault, FaultProxy};
+use shardflow_stand_ins::fault_proxy::{Fault, FaultProxy, Request};
 
 #[derive(Clone, Serialize, Deserialize)]
 struct Numbered {
@@ -62,6 +62,65 @@ fn every_fault_that_may_pass_is_waited_out() {
                 assert_eq!(proxy.seen().of(operation, fault), 2, "{operation} {fault:?}");
             }
         }
+    });
+}
+
+/// The fault happens to the first two calls of an operation.
+fn to_the_first_two(operation: &'static str, fault: Fault) -> impl Fn(&Request) -> Fault + Send + Sync + 'static {
+    move |request| if request.operation == operation && request.nth <= 2 { fault } else { Fault::Pass }
+}
+
+#[test]
+fn a_call_that_is_done_and_not_answered_in_time_is_made_again_and_changes_nothing() {
+    let fault = Fault::Hold(Duration::from_secs(600));
+    Stand::each(|stand| {
+        for is_guarded in [true, false] {
+            let (table, proxy) = (stand.table(), stand.proxy());
+            let [guarded, batches] = modes(stand, &table, &proxy);
+            let (operation, sink) = if is_guarded { guarded } else { batches };
+            proxy.inject(to_the_first_two(operation, fault));
+            let mut writer = writer(&*sink, &stand.runtime, 1);
+            stage(&mut *writer, 0..20);
+            flush(&mut *writer).unwrap();
+            assert_eq!(numbers(stand, &table), (0..20).collect::<Vec<_>>());
+            let seen = proxy.seen();
+            assert_eq!((seen.of(operation, fault), seen.done(operation, fault)), (2, 2), "{operation}");
+            if is_guarded {
+                // Made again they find the version that they wrote: each item is written once.
+                assert_eq!((seen.calls(operation), seen.done(operation, Fault::Pass)), (22, 18));
+            } else {
+                assert_eq!((seen.calls(operation), seen.done(operation, Fault::Pass)), (3, 1));
+            }
+        }
+    });
+}
+
+#[test]
+fn an_answer_that_comes_slowly_is_read_to_its_end_and_one_slower_than_the_patience_is_asked_for_again() {
+    Stand::each(|stand| {
+        let (table, proxy) = (stand.table(), stand.proxy());
+        for (operation, sink) in modes(stand, &table, &proxy) {
+            // The start too.
+            proxy.inject(|_| Fault::SlowBytes);
+            let before = proxy.seen().calls(operation);
+            let mut writer = writer(&*sink, &stand.runtime, 1);
+            stage(&mut *writer, 0..20);
+            flush(&mut *writer).unwrap();
+            assert_eq!(numbers(stand, &table), (0..20).collect::<Vec<_>>(), "{operation}");
+            let calls = proxy.seen().calls(operation) - before;
+            assert_eq!(calls, if operation == "PutItem" { 20 } else { 1 }, "none is made again");
+        }
+        let (table, proxy) = (stand.table(), stand.proxy());
+        proxy.inject(to_the_first_two("BatchWriteItem", Fault::SlowBytes));
+        // The answer takes some half a second.
+        let sink = at_least_once(stand.to(&table, Some(&proxy)).call_timeout(Duration::from_millis(250)).put());
+        let mut writer = writer(&sink, &stand.runtime, 1);
+        stage(&mut *writer, 0..20);
+        flush(&mut *writer).unwrap();
+        assert_eq!(numbers(stand, &table), (0..20).collect::<Vec<_>>());
+        let seen = proxy.seen();
+        assert_eq!(seen.of("BatchWriteItem", Fault::SlowBytes), 2);
+        assert!(seen.done("BatchWriteItem", Fault::SlowBytes) > 0 && seen.calls("BatchWriteItem") >= 3, "{seen}");
     });
 }
 

@@ -6,6 +6,7 @@ mod exactly;
 mod faults;
 mod hot_keys;
 mod job;
+mod metrics;
 mod reader;
 mod refused;
 mod stand;

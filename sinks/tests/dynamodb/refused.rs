@@ -107,7 +107,7 @@ fn what_is_known_to_be_refused_is_never_sent() {
 }
 
 /// A value that nests deeper than DynamoDB takes, which only the service checks.
-fn nested(id: &str) -> Value {
+pub(crate) fn nested(id: &str) -> Value {
     let mut value = json!(1);
     for _ in 0..40 {
         value = json!([value]);

@@ -8,7 +8,8 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableStatus,
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, PutRequest, ScalarAttributeType,
+    TableStatus, WriteRequest,
 };
 use shardflow::sink::{Prepared, Sink, SinkContext, SinkWriter};
 use shardflow::testing::sink::permit;
@@ -107,6 +108,18 @@ impl Stand {
     /// Writes an item past the sink.
     pub(crate) fn put(&self, table: &str, item: Item) {
         self.runtime.block_on(self.client.put_item().table_name(table).set_item(Some(item)).send()).unwrap();
+    }
+
+    /// Writes many items past the sink, each of another key.
+    pub(crate) fn fill(&self, table: &str, items: impl IntoIterator<Item = Item>) {
+        let put = |item| PutRequest::builder().set_item(Some(item)).build().unwrap();
+        let requests: Vec<_> =
+            items.into_iter().map(|item| WriteRequest::builder().put_request(put(item)).build()).collect();
+        for requests in requests.chunks(25) {
+            let call = self.client.batch_write_item().request_items(table, requests.to_vec());
+            let answer = self.runtime.block_on(call.send()).unwrap();
+            assert!(answer.unprocessed_items.unwrap_or_default().is_empty());
+        }
     }
 
     /// A proxy before it.

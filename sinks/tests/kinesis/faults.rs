@@ -8,7 +8,7 @@ use shardflow_sinks::producer::{Aggregation, NotPut, Producer, Record};
 
 use crate::support::streams::{Stream, assert_in_order, by_key};
 use crate::{assert_where_receipts_say, put_numbers, settings};
-use shardflow_stand_ins::fault_proxy::{Fault, FaultProxy, Plan, Request};
+use shardflow_stand_ins::fault_proxy::{Fault, FaultProxy, Plan, Request, Seen};
 
 /// Records of each key.
 const EACH: u64 = 16;
@@ -26,11 +26,24 @@ const WAYS: [(&str, Set); 4] = [
 /// Puts through a proxy that breaks calls by `rule`, in each way; gives for each how many faults there were, and whether
 /// something was repeated.
 async fn through(rule: impl Fn(&Request) -> Fault + Clone + Send + Sync + 'static) -> Vec<(u64, bool)> {
+    let ways = through_patient(PATIENT, rule).await;
+    ways.into_iter().map(|(seen, is_repeated)| (seen.faults_of("PutRecords"), is_repeated)).collect()
+}
+
+/// The time that a call may take where it is not what is tested.
+const PATIENT: Duration = Duration::from_secs(30);
+
+/// As [`through`], with calls that may take so long. Gives all that the proxy saw.
+async fn through_patient(
+    patience: Duration,
+    rule: impl Fn(&Request) -> Fault + Clone + Send + Sync + 'static,
+) -> Vec<(Seen, bool)> {
     let mut all = Vec::new();
     for (way, set) in WAYS {
         let stream = Stream::embedded(3).await;
         let proxy = FaultProxy::start(&stream.endpoint).await;
         let settings = set(settings(proxy.endpoint())).linger(Duration::from_millis(2)).calls(4).call_records(30);
+        let settings = settings.call_timeout(patience);
         let producer = Producer::open(settings).await.unwrap();
         proxy.inject(rule.clone());
         let placed = put_numbers(&producer, 20, EACH).await;
@@ -42,7 +55,7 @@ async fn through(rule: impl Fn(&Request) -> Fault + Clone + Send + Sync + 'stati
             assert_in_order(&by_key(&seen), EACH);
         }
         println!("{way}: {}", proxy.seen());
-        all.push((proxy.seen().faults_of("PutRecords"), seen.len() > placed.len()));
+        all.push((proxy.seen(), seen.len() > placed.len()));
     }
     all
 }
@@ -71,6 +84,19 @@ async fn calls_whose_answers_are_lost_go_again_and_receipts_tell_that_records_ma
         for (faults, repeats) in through(move |request| if request.nth % 3 == 1 { fault } else { Fault::Pass }).await {
             assert!(faults > 0 && repeats, "{fault:?}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_done_and_not_answered_in_time_goes_again_and_receipts_tell_that_records_may_be_repeated() {
+    let fault = Fault::Hold(Duration::from_secs(600));
+    let rule = move |request: &Request| match request.operation == "PutRecords" && request.nth <= 2 {
+        true => fault,
+        false => Fault::Pass,
+    };
+    for (seen, is_repeated) in through_patient(Duration::from_secs(1), rule).await {
+        assert_eq!((seen.of("PutRecords", fault), seen.done("PutRecords", fault)), (2, 2));
+        assert!(is_repeated, "what was put is put again");
     }
 }
 

@@ -70,6 +70,31 @@ fn an_answer_that_is_lost_or_broken_is_asked_for_again_and_nothing_is_there_twic
     }
 }
 
+#[test]
+fn a_call_that_is_done_and_not_answered_in_time_is_made_again_and_finds_its_documents() {
+    let fault = fault_proxy::Fault::Hold(Duration::from_secs(600));
+    for own in [true, false] {
+        let place = Place::new();
+        let proxy = place.io.block_on(FaultProxy::start(place.stub.endpoint()));
+        proxy.inject(
+            move |call| if call.operation == "POST" && call.nth == 1 { fault } else { fault_proxy::Fault::Pass },
+        );
+        let sink = documents(proxy.endpoint()).call_timeout(Duration::from_millis(600));
+        let (sink, refused) = crate::place::with_refused(if own { sink.version(|doc| doc.n + 1) } else { sink });
+        let mut job = place.job(sink);
+        job.start(1);
+        job.stage(0, 20);
+        job.finish();
+        assert_eq!((proxy.seen().of("POST", fault), proxy.seen().done("POST", fault)), (1, 1));
+        // The same call twice; the second met the first's versions, and changed nothing.
+        let seen = place.stub.seen();
+        assert_eq!((seen.len(), &seen[0].ids), (2, &seen[1].ids));
+        assert_eq!(place.numbers().len(), 20);
+        assert_eq!(place.stub.cluster().index("results").unwrap().writes(), 20, "own versions: {own}");
+        assert!(refused.values().is_empty());
+    }
+}
+
 /// The error with which a job stops whose first calls are answered like this.
 fn stops(refusal: Refusal) -> shardflow::Error {
     let place = Place::new();

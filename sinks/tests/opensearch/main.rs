@@ -10,6 +10,7 @@ mod clients;
 mod conformance;
 mod exact;
 mod faults;
+mod metrics;
 mod nodes;
 mod place;
 mod refusals;

@@ -97,3 +97,28 @@ fn a_login_that_may_only_write_is_enough() {
     job.stage(0, 5);
     job.finish();
 }
+
+#[test]
+fn an_ingest_pipeline_must_be_there() {
+    for flavour in [Flavour::OpenSearch, Flavour::Elasticsearch] {
+        let place = Place::of(Nature { flavour, ..Nature::default() });
+        for name in ["geo ip", "geo/ip %1"] {
+            place.stub.cluster().create_pipeline(name);
+            starts(&place, place.documents().pipeline(name));
+        }
+        starts(&place, place.documents().pipeline("_none"));
+        for (name, says) in [
+            ("geo", "could not find ingest pipeline \"geo\" at http://127.0.0.1:"),
+            ("geo", "there is none of this name"),
+            // A pattern finds others.
+            ("geo*", "there is none of this name"),
+            ("", "it has no name"),
+        ] {
+            let error = refused(&place, place.documents().pipeline(name));
+            assert!(error.contains(says), "{error}");
+        }
+    }
+    // A login that may not look starts all the same.
+    let place = Place::of(Nature { may_only_write: true, ..Nature::default() });
+    starts(&place, place.documents().pipeline("geo").may_have_documents());
+}

@@ -5,9 +5,10 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::json;
 use shardflow::testing::sink::{Driver, Promise};
+use shardflow::{ErrorKind, Outcome};
 use shardflow_sinks::opensearch;
 
-use crate::place::{Doc, Place};
+use crate::place::{Doc, Place, with_refused};
 
 #[derive(Serialize)]
 struct Line {
@@ -90,10 +91,38 @@ fn an_alias_that_is_taken_away_does_not_become_an_index() {
 #[test]
 fn a_pipeline_and_compression_are_asked_for() {
     let place = Place::new();
+    place.stub.cluster().create_pipeline("geo ip");
     let mut job = place.job(place.documents().pipeline("geo ip").gzip());
     job.start(1);
     job.stage(0, 500);
     job.finish();
     let seen = place.stub.seen();
     assert!(seen.iter().all(|call| call.was_compressed && call.query.contains("pipeline=geo+ip")), "{seen:?}");
+}
+
+#[test]
+fn a_pipeline_that_is_taken_away_stops_the_job_and_refuses_no_document() {
+    let place = Place::new();
+    place.stub.cluster().create_pipeline("geo");
+    let (sink, refused) = with_refused(place.documents().pipeline("geo"));
+    let mut job = place.job(sink);
+    job.start(1);
+    job.stage(0, 5);
+    job.prepare();
+    job.persist();
+    job.commit();
+    place.stub.cluster().drop_pipeline("geo");
+    job.stage(0, 5);
+    job.prepare();
+    let error = job.try_persist().unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Sink, Outcome::Determinate));
+    assert!(error.to_string().contains("pipeline with id [geo] does not exist"), "{error}");
+    assert!(refused.values().is_empty());
+    assert_eq!(place.numbers().len(), 5);
+    // Made again, it goes on where it was.
+    place.stub.cluster().create_pipeline("geo");
+    job.start(1);
+    job.replay(0);
+    job.finish();
+    assert_eq!(place.numbers().len(), 10);
 }

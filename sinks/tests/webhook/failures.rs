@@ -139,6 +139,30 @@ fn an_answer_that_is_lost_is_asked_for_again_and_one_that_breaks_off_after_its_s
 }
 
 #[test]
+fn a_call_that_is_done_and_not_answered_in_time_is_made_again_with_the_same_key() {
+    let fault = Fault::Hold(Duration::from_secs(600));
+    for records in [1, 8] {
+        let place = Place::new();
+        let proxy = place.io.block_on(FaultProxy::start(place.hook.endpoint()));
+        proxy.inject(move |call| if call.nth == 1 { fault } else { Fault::Pass });
+        let sink = alerts(proxy.endpoint()).json_array(records).call_timeout(Duration::from_millis(600));
+        let mut job = place.job(sink.concurrency(1));
+        job.start(1);
+        job.stage(0, 8);
+        job.finish();
+        let seen = proxy.seen();
+        assert_eq!((seen.of("POST", fault), seen.done("POST", fault)), (1, 1));
+        // The receiver has taken both calls, and knows the second for the first by its key.
+        let taken = place.hook.taken();
+        assert_eq!(taken.len() as u64, seen.calls("POST"));
+        assert_eq!(taken.len(), 8 / records + 1);
+        let call = |nth: usize| (taken[nth].header("idempotency-key").unwrap(), taken[nth].body.clone());
+        assert_eq!(call(0), call(1));
+        assert_eq!(place.numbers().len(), 8 + records);
+    }
+}
+
+#[test]
 fn an_answer_without_end_is_not_read_to_its_end() {
     let place = Place::new();
     place.hook.answers(|got| {

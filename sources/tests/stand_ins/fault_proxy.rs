@@ -106,6 +106,34 @@ async fn a_reset_before_the_call_leaves_the_work_undone_and_one_after_it_does_no
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_takes_a_delayed_call_along_and_not_one_whose_answer_is_held() {
+    for tls in [false, true] {
+        let (stand, proxy, client) = behind(tls).await;
+        let long = Duration::from_secs(600);
+        for (fault, text) in [(Fault::Delay(long), "undone"), (Fault::Hold(long), "done")] {
+            proxy.inject(to("PutRecord", fault));
+            let call =
+                client.put_record().stream_name("usage").partition_key("k").data(text.as_bytes().to_vec().into());
+            let has_come = async {
+                let is_held = matches!(fault, Fault::Hold(_));
+                let come = || {
+                    if is_held { proxy.seen().done("PutRecord", fault) } else { proxy.seen().of("PutRecord", fault) }
+                };
+                while come() == 0 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                answer = call.send() => panic!("{answer:?}"),
+                () = has_come => {}
+            }
+        }
+        assert_eq!(proxy.seen().done("PutRecord", Fault::Delay(long)), 0);
+        assert_eq!(read_all(stand.client()).await, [from(0..10), vec!["done".to_owned()]].concat());
+    }
+}
+
+#[tokio::test]
 async fn half_answers_are_errors_of_the_response() {
     for tls in [false, true] {
         let (_stand, proxy, client) = behind(tls).await;
@@ -126,7 +154,8 @@ async fn half_answers_are_errors_of_the_response() {
 async fn slow_and_late_answers_are_whole() {
     let (_stand, proxy, client) = behind(false).await;
     let first = iterator(&client).await;
-    for (fault, least) in [(Fault::SlowBytes, 200), (Fault::Delay(Duration::from_millis(150)), 150)] {
+    let late = Duration::from_millis(150);
+    for (fault, least) in [(Fault::SlowBytes, 200), (Fault::Delay(late), 150), (Fault::Hold(late), 150)] {
         proxy.inject(to("GetRecords", fault));
         let start = Instant::now();
         let answer = records(&client, first.shard_iterator().unwrap(), 100).await.unwrap();

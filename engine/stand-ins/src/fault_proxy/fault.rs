@@ -43,8 +43,11 @@ pub enum Fault {
     Truncated,
     /// The whole answer, a few bytes at a time; takes about half a second.
     SlowBytes,
-    /// The call is held for so long before it goes on.
+    /// The call is held for so long before it goes on. A client that leaves before then takes it along: the server is not
+    /// asked.
     Delay(Duration),
+    /// The server has done the work; its answer is held for so long, or until the client has left.
+    Hold(Duration),
     /// `GetRecords` gives the answer again that gave the iterator it is called with: old records, and that iterator. The
     /// server is not asked. Only a client that compares sequence numbers notices. Any other call passes, as does the first
     /// after `GetShardIterator`.
@@ -104,6 +107,7 @@ impl Fault {
             Self::Truncated => "truncated",
             Self::SlowBytes => "slow bytes",
             Self::Delay(_) => "delay",
+            Self::Hold(_) => "hold",
             Self::Duplicate => "duplicate",
             Self::EndStreamEarly { how, .. } => match how {
                 End::Clean => "stream ended",
@@ -192,21 +196,37 @@ fn mixed(number: u64) -> u64 {
 
 /// How many calls of each operation met which fault.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Seen(BTreeMap<(String, &'static str), u64>);
+pub struct Seen {
+    met: Counts,
+    done: Counts,
+}
+
+/// By operation and kind of fault.
+type Counts = BTreeMap<(String, &'static str), u64>;
 
 impl Seen {
     pub fn count(&mut self, operation: &str, fault: Fault) {
-        *self.0.entry((operation.to_owned(), fault.name())).or_default() += 1;
+        *self.met.entry((operation.to_owned(), fault.name())).or_default() += 1;
+    }
+
+    pub(crate) fn count_done(&mut self, operation: &str, fault: Fault) {
+        *self.done.entry((operation.to_owned(), fault.name())).or_default() += 1;
     }
 
     /// The calls of `operation` that met a fault of this kind, whatever its details.
     pub fn of(&self, operation: &str, fault: Fault) -> u64 {
-        self.0.get(&(operation.to_owned(), fault.name())).copied().unwrap_or(0)
+        self.met.get(&(operation.to_owned(), fault.name())).copied().unwrap_or(0)
+    }
+
+    /// Those of them that the server itself has answered with success, whatever became of the answer. Event streams are not
+    /// counted.
+    pub fn done(&self, operation: &str, fault: Fault) -> u64 {
+        self.done.get(&(operation.to_owned(), fault.name())).copied().unwrap_or(0)
     }
 
     /// The calls of `operation`.
     pub fn calls(&self, operation: &str) -> u64 {
-        self.0.iter().filter(|((of, _), _)| of == operation).map(|(_, count)| count).sum()
+        self.met.iter().filter(|((of, _), _)| of == operation).map(|(_, count)| count).sum()
     }
 
     /// The calls that did not simply pass.
@@ -221,14 +241,14 @@ impl Seen {
 
     fn broken(&self, is_counted: impl Fn(&str) -> bool) -> u64 {
         let harmless = [Fault::Pass.name(), Fault::NullAtEnd.name()];
-        let broken = self.0.iter().filter(|((of, fault), _)| is_counted(of) && !harmless.contains(fault));
+        let broken = self.met.iter().filter(|((of, fault), _)| is_counted(of) && !harmless.contains(fault));
         broken.map(|(_, count)| count).sum()
     }
 }
 
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for ((operation, fault), count) in &self.0 {
+        for ((operation, fault), count) in &self.met {
             writeln!(f, "{operation}: {fault} {count}")?;
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! Indices, aliases and data streams, and which one a name means.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Flavour;
 use super::answers::{Done, Refusal};
@@ -16,6 +16,8 @@ pub struct Cluster {
     aliases: BTreeMap<String, String>,
     /// Their backing indices; the last is written to.
     streams: BTreeMap<String, Vec<String>>,
+    /// The ingest pipelines that are there. They change nothing in a document.
+    pipelines: BTreeSet<String>,
     /// `action.auto_create_index`.
     pub auto_creates: bool,
 }
@@ -31,6 +33,7 @@ impl Cluster {
             indices: BTreeMap::new(),
             aliases: BTreeMap::new(),
             streams: BTreeMap::new(),
+            pipelines: BTreeSet::new(),
             auto_creates: true,
         }
     }
@@ -59,6 +62,33 @@ impl Cluster {
 
     pub fn drop_alias(&mut self, alias: &str) {
         self.aliases.remove(alias);
+    }
+
+    pub fn create_pipeline(&mut self, name: &str) {
+        self.pipelines.insert(name.to_owned());
+    }
+
+    pub fn drop_pipeline(&mut self, name: &str) {
+        self.pipelines.remove(name);
+    }
+
+    /// The answer of `GET /_ingest/pipeline/{id}`: status and body. An id may be a pattern with `*` at its end.
+    pub(crate) fn pipelines(&self, id: &str) -> (u16, Value) {
+        let fits = |name: &&String| id.strip_suffix('*').map_or(*name == id, |start| name.starts_with(start));
+        let found: Map<String, Value> =
+            self.pipelines.iter().filter(fits).map(|name| (name.clone(), json!({"processors": []}))).collect();
+        (if found.is_empty() { 404 } else { 200 }, Value::Object(found))
+    }
+
+    /// Refuses what goes through a pipeline that is not there. A deletion goes through none.
+    pub(crate) fn ingest(&self, request: &Request, pipeline: Option<&str>) -> Result<(), Refusal> {
+        match pipeline.filter(|name| *name != "_none" && request.op != Op::Delete && !self.pipelines.contains(*name)) {
+            None => Ok(()),
+            Some(name) => {
+                let reason = format!("pipeline with id [{name}] does not exist");
+                Err(Refusal::new(400, "illegal_argument_exception", reason))
+            }
+        }
     }
 
     pub fn names(&self) -> Vec<String> {

@@ -58,6 +58,11 @@ impl Index {
         there.collect()
     }
 
+    /// How often a document was written or deleted; what met a later version was neither.
+    pub fn writes(&self) -> u64 {
+        self.next_seq_no
+    }
+
     pub(crate) fn get(&self, id: &str) -> Option<(i64, u64, Value)> {
         let document = self.documents.get(id)?;
         document.source.clone().map(|source| (document.version, document.seq_no, source))

@@ -239,13 +239,14 @@ impl Shared {
         if let Fault::Refuse(refusal, header) = fault {
             return Ok(Answered { status: refusal.status, value: refusal.whole(), header });
         }
+        let pipeline = query.iter().find(|(name, _)| name == "pipeline").map(|(_, value)| value.as_str());
         let mut cluster = self.cluster.lock().unwrap();
         let items = requests.iter().map(|request| {
             let id = request.id.clone().unwrap_or_default();
             let refused = if let Fault::Items(rule) = &fault { rule(&id) } else { None };
             let outcome = match refused {
                 Some(refusal) => Err(refusal),
-                None => cluster.apply(request),
+                None => cluster.ingest(request, pipeline).and_then(|()| cluster.apply(request)),
             };
             answers::item(request, outcome)
         });

@@ -65,6 +65,17 @@ pub(crate) fn route(shared: &Shared, parts: &Parts, body: &Bytes) -> Result<Answ
     match &segments[..] {
         [] if read => Ok(Answered::ok(greeting(shared.nature.flavour))),
         ["_resolve", "index", name] if read || method == Method::POST => cluster.resolve(name).map(Answered::ok),
+        ["_ingest", "pipeline", id] if read => {
+            let (status, value) = cluster.pipelines(&decoded_segment(id));
+            Ok(Answered { status, value, header: None })
+        }
+        ["_ingest", "pipeline", id] if method == Method::PUT => {
+            if !value["processors"].is_array() {
+                return Err(Refusal::new(400, "parse_exception", "[processors] required property is missing"));
+            }
+            cluster.create_pipeline(&decoded_segment(id));
+            Ok(Answered::ok(done))
+        }
         ["_data_stream", name] if method == Method::PUT => {
             cluster.create_stream(name);
             Ok(Answered::ok(done))
