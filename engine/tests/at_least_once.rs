@@ -215,6 +215,28 @@ fn what_cannot_pass_and_what_lasts_too_long_stop_the_job() {
 }
 
 #[test]
+fn what_may_be_written_stays_in_doubt_whatever_later_calls_say() {
+    for first in [Outcome::Indeterminate, Outcome::Determinate] {
+        for partly in [false, true] {
+            let service = Service::new(move |call, entries| match call {
+                0 => Written::Failed(trouble(Some(Failed::Transient), first)),
+                1 if partly => {
+                    let rest = entries.iter().skip(1).map(|_| EntryOutcome::Failed(transient()));
+                    Written::Each([EntryOutcome::Written].into_iter().chain(rest).collect())
+                }
+                _ => Written::Failed(trouble(None, Outcome::Determinate)),
+            });
+            let mut job = driver(at_least_once(service.clone()), &service);
+            job.start(1);
+            job.stage(0, 5);
+            job.prepare();
+            let error = job.try_persist().unwrap_err();
+            assert_eq!(error.outcome(), first, "partly: {partly}: {error}");
+        }
+    }
+}
+
+#[test]
 fn a_writer_that_panics_stops_the_job_and_is_named() {
     let service = Service::new(|_, _| panic!("a bug of the writer"));
     let mut job = driver(at_least_once(service.clone()), &service);
@@ -343,12 +365,21 @@ fn a_job_writes_all_that_it_has_read() {
     assert_eq!(refused.values(), [Refused { error: "no number".to_owned(), record: "x".to_owned() }]);
 }
 
+const CALLS: &str = r#"shardflow_sink_calls_in_flight{step="results",worker="0"}"#;
+
 #[test]
 fn what_a_sink_does_is_counted() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
-    let service = Service::new(|call, _| match call {
-        0 => Written::Failed(transient()),
-        _ => Written::All,
+    let (under_way, scrape) = (Arc::new(AtomicUsize::new(0)), recorder.handle());
+    let seen = Arc::clone(&under_way);
+    let service = Service::new(move |call, _| {
+        let said = scrape.render();
+        let calls = said.lines().find_map(|line| line.strip_prefix(CALLS)).map(|calls| calls.trim().parse().unwrap());
+        seen.fetch_max(calls.unwrap_or(0), Ordering::SeqCst);
+        match call {
+            0 => Written::Failed(transient()),
+            _ => Written::All,
+        }
     });
     let sink = at_least_once(service.clone()).rejected_to(Collected::new());
     metrics::with_local_recorder(&recorder, || {
@@ -358,6 +389,8 @@ fn what_a_sink_does_is_counted() {
         job.prepare();
         job.persist();
     });
+    let most = under_way.load(Ordering::SeqCst);
+    assert!((1..=2).contains(&most), "{most} calls were under way, and there are two batches");
     let said = recorder.handle().render();
     for line in [
         r#"shardflow_sink_records_total{step="results",worker="0"} 19"#,

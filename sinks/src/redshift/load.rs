@@ -292,15 +292,26 @@ impl<C: Clock> Loader<'_, C> {
     }
 }
 
-/// Makes the loads this start's, durably. Whoever had them can load no more.
-pub(super) async fn take_over(session: &mut Session, owner: &Owner, start: &mut Start) -> Result<(), Failure> {
+/// Makes the loads this start's, durably. Whoever had them can load no more. `in_doubt` is set while the COMMIT is without an
+/// answer.
+pub(super) async fn take_over(
+    session: &mut Session,
+    owner: &Owner,
+    start: &mut Start,
+    in_doubt: &mut Option<Committed>,
+) -> Result<(), Failure> {
     let client = &session.client;
     begin(client, owner).await?;
-    if owner.may_take_over(marker(client, owner).await?, *start)? {
+    let found = marker(client, owner).await?;
+    // The lock has waited for whatever was without an answer.
+    *in_doubt = None;
+    if owner.may_take_over(found, *start)? {
         client.batch_execute(&sql::begun(owner)?).await?;
         start.has_asked = true;
+        *in_doubt = Some(Committed::default());
     }
     client.batch_execute("COMMIT").await?;
+    *in_doubt = None;
     Ok(())
 }
 

@@ -259,6 +259,27 @@ fn a_commit_without_an_answer_for_good_is_told_as_such() {
 }
 
 #[test]
+fn a_start_without_an_answer_for_good_is_told_as_such() {
+    let Some(place) = counting() else { return };
+    let proxy = PgProxy::start(place.db.runtime.handle(), place.db.cluster.port());
+    let sink = place.table_at(&place.db.address_at(proxy.port()), "numbers").give_up_after(Duration::ZERO);
+    let mut engine = Engine::new(sink.column("n", |n: &u64| n).value("word", u64::to_string));
+    for (begins, outcome) in [("LOCK", Outcome::Determinate), ("COMMIT", Outcome::Indeterminate)] {
+        let cut = AtomicBool::new(false);
+        proxy.inject(move |message| match cut.fetch_or(message.is(begins), Ordering::Relaxed) {
+            true => Fault::ResetBefore,
+            false if message.is(begins) => Fault::ResetAfter,
+            false => Fault::Pass,
+        });
+        assert_eq!(engine.start().unwrap_err().outcome(), outcome);
+    }
+    proxy.inject(|_| Fault::Pass);
+    engine.start().unwrap();
+    engine.write(&[1]).unwrap();
+    assert_eq!(writes(&place), [1]);
+}
+
+#[test]
 fn an_older_start_loads_nothing_more_and_an_older_state_does_not_start() {
     let Some(place) = counting() else { return };
     let mut zombie = Engine::new(numbers(&place));

@@ -170,6 +170,24 @@ impl Failing for Trouble {
     fn given_up(self) -> Self {
         Self { may_pass: None, text: format!("{} (still, after many attempts)", self.text), ..self }
     }
+
+    fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    fn in_doubt(self) -> Self {
+        Self { outcome: Outcome::Indeterminate, ..self }
+    }
+}
+
+impl Trouble {
+    /// Of two the one that says more: what stops the job does, before what may pass, and the first of two alike. In doubt where
+    /// either is.
+    fn and(self, other: Self) -> Self {
+        let in_doubt = [&self, &other].iter().any(|one| one.outcome == Outcome::Indeterminate);
+        let says_more = if self.may_pass.is_some() && other.may_pass.is_none() { other } else { self };
+        if in_doubt { says_more.in_doubt() } else { says_more }
+    }
 }
 
 /// A record that a service refused, as the rejected output carries it.
