@@ -385,6 +385,29 @@ impl DeliveryMetrics {
             retries: RetryMetrics::of(names::SINK_RETRIES, step),
         }
     }
+
+    /// A call begins; it is over when what this gives is dropped.
+    pub fn call(&self) -> CallUnderWay {
+        self.calls.increment(1.0);
+        CallUnderWay(self.calls.clone())
+    }
+}
+
+/// A call that is on its way. One whose future is dropped, as those of a job that stops are, is over as well: the next start in
+/// this process counts with the same gauge.
+#[must_use = "the call is over when it is dropped"]
+pub struct CallUnderWay(Gauge);
+
+impl std::fmt::Debug for CallUnderWay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CallUnderWay")
+    }
+}
+
+impl Drop for CallUnderWay {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
 }
 
 // A gauge that each worker sets for itself needs the worker as a label, or they would overwrite one another.
@@ -425,4 +448,34 @@ pub fn describe() {
     describe_histogram!(names::SINK_CALL_SECONDS, Unit::Seconds, "How long a call to the sink's service took");
     describe_counter!(names::SINK_RETRIES, Unit::Count, "Calls to the sink's service that are made again");
     describe_gauge!(names::SINK_IN_FLIGHT, Unit::Bytes, "Bytes staged in the sink and not yet prepared");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_counts_until_it_is_dropped_whatever_becomes_of_it() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let metrics = metrics::with_local_recorder(&recorder, || DeliveryMetrics::register(&"charges".into(), 3));
+        let under_way = || {
+            let said = recorder.handle().render();
+            let line = said.lines().find(|line| line.starts_with(names::SINK_CALLS)).map(ToOwned::to_owned);
+            line.unwrap_or_else(|| panic!("no such gauge in\n{said}"))
+        };
+        let of = |calls: u32| format!("shardflow_sink_calls_in_flight{{step=\"charges\",worker=\"3\"}} {calls}");
+        let one = metrics.call();
+        let cut_off = async {
+            let _call = metrics.call();
+            std::future::pending::<()>().await;
+        };
+        let mut cut_off = Box::pin(cut_off);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(cut_off.as_mut().poll(&mut context).is_pending());
+        assert_eq!(under_way(), of(2));
+        drop(cut_off);
+        assert_eq!(under_way(), of(1));
+        drop(one);
+        assert_eq!(under_way(), of(0));
+    }
 }

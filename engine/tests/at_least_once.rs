@@ -3,7 +3,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use shardflow::retry::Failed;
 use shardflow::sink::{
@@ -24,19 +25,11 @@ struct Service {
     rule: Rule,
     calls: Arc<AtomicUsize>,
     written: Arc<Mutex<Vec<u64>>>,
-    at_once: Arc<AtomicUsize>,
-    most_at_once: Arc<AtomicUsize>,
 }
 
 impl Service {
     fn new(rule: impl Fn(usize, &[u64]) -> Written + Send + Sync + 'static) -> Self {
-        Self {
-            rule: Arc::new(rule),
-            calls: Arc::default(),
-            written: Arc::default(),
-            at_once: Arc::default(),
-            most_at_once: Arc::default(),
-        }
+        Self { rule: Arc::new(rule), calls: Arc::default(), written: Arc::default() }
     }
 
     fn good() -> Self {
@@ -72,8 +65,6 @@ impl BatchWriter<u64> for Service {
 
     fn write<'a>(&'a self, entries: &'a [u64]) -> BoxFuture<'a, Written> {
         Box::pin(async move {
-            let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
-            self.most_at_once.fetch_max(now, Ordering::SeqCst);
             // Others get their turn meanwhile.
             tokio::task::yield_now().await;
             let answer = (self.rule)(self.calls.fetch_add(1, Ordering::SeqCst), entries);
@@ -88,7 +79,6 @@ impl BatchWriter<u64> for Service {
                 Written::Failed(trouble) if trouble.outcome == Outcome::Indeterminate => written.extend(entries),
                 Written::Failed(_) => {}
             }
-            self.at_once.fetch_sub(1, Ordering::SeqCst);
             answer
         })
     }
@@ -109,7 +99,7 @@ fn driver(sink: AtLeastOnce<Service>, service: &Service) -> Driver<'_, u64> {
 #[test]
 fn a_sink_of_batches_conforms() {
     conforms(
-        Promise::AtLeastOnce,
+        Promise::OnceUntilACrash,
         Service::good,
         // 13 is refused, which is a promise of another kind.
         |service| Box::new(at_least_once(service.clone()).rejected_to(Collected::new())),
@@ -140,20 +130,6 @@ fn it_conforms_while_calls_fail_in_every_way() {
         |number| number + 100,
         |service| service.written().into_iter().map(|n| n - 100).collect(),
     );
-}
-
-#[test]
-fn no_more_batches_are_on_their_way_than_it_is_told() {
-    let service = Service::good();
-    let sink = at_least_once(service.clone()).batch_records(2).concurrency(3).rejected_to(Collected::new());
-    let mut job = driver(sink, &service);
-    job.start(1);
-    job.stage(0, 500);
-    job.prepare();
-    job.persist();
-    let most = service.most_at_once.load(Ordering::SeqCst);
-    assert!((1..=3).contains(&most), "{most}");
-    assert_eq!(service.calls.load(Ordering::SeqCst), 250);
 }
 
 #[test]
@@ -215,6 +191,28 @@ fn what_cannot_pass_and_what_lasts_too_long_stop_the_job() {
 }
 
 #[test]
+fn what_may_be_written_stays_in_doubt_whatever_later_calls_say() {
+    for first in [Outcome::Indeterminate, Outcome::Determinate] {
+        for partly in [false, true] {
+            let service = Service::new(move |call, entries| match call {
+                0 => Written::Failed(trouble(Some(Failed::Transient), first)),
+                1 if partly => {
+                    let rest = entries.iter().skip(1).map(|_| EntryOutcome::Failed(transient()));
+                    Written::Each([EntryOutcome::Written].into_iter().chain(rest).collect())
+                }
+                _ => Written::Failed(trouble(None, Outcome::Determinate)),
+            });
+            let mut job = driver(at_least_once(service.clone()), &service);
+            job.start(1);
+            job.stage(0, 5);
+            job.prepare();
+            let error = job.try_persist().unwrap_err();
+            assert_eq!(error.outcome(), first, "partly: {partly}: {error}");
+        }
+    }
+}
+
+#[test]
 fn a_writer_that_panics_stops_the_job_and_is_named() {
     let service = Service::new(|_, _| panic!("a bug of the writer"));
     let mut job = driver(at_least_once(service.clone()), &service);
@@ -227,40 +225,81 @@ fn a_writer_that_panics_stops_the_job_and_is_named() {
 
 /// A service that answers only once it is let.
 #[derive(Clone)]
-struct Gated(Service, Arc<Semaphore>);
+struct Gated {
+    service: Service,
+    gate: Arc<Semaphore>,
+    /// Calls that have come.
+    come: Arc<AtomicUsize>,
+    under_way: Arc<AtomicUsize>,
+    most_under_way: Arc<AtomicUsize>,
+}
+
+impl Gated {
+    fn new(service: Service, gate: &Arc<Semaphore>) -> Self {
+        let (come, under_way, most_under_way) = Default::default();
+        Self { service, gate: Arc::clone(gate), come, under_way, most_under_way }
+    }
+}
 
 impl BatchWriter<u64> for Gated {
     type Entry = u64;
 
     fn limits(&self) -> Batching {
-        self.0.limits()
+        self.service.limits()
     }
 
     fn entry(&self, record: &u64, version: Version) -> Result<u64, Refused> {
-        self.0.entry(record, version)
+        self.service.entry(record, version)
     }
 
     fn bytes(&self, entry: &u64) -> usize {
-        self.0.bytes(entry)
+        self.service.bytes(entry)
     }
 
     fn text(&self, entry: &u64) -> String {
-        self.0.text(entry)
+        self.service.text(entry)
     }
 
     fn write<'a>(&'a self, entries: &'a [u64]) -> BoxFuture<'a, Written> {
         Box::pin(async move {
-            let _let = self.1.acquire().await.unwrap();
-            self.0.write(entries).await
+            let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most_under_way.fetch_max(now, Ordering::SeqCst);
+            self.come.fetch_add(1, Ordering::SeqCst);
+            drop(self.gate.acquire().await.unwrap());
+            let answer = self.service.write(entries).await;
+            self.under_way.fetch_sub(1, Ordering::SeqCst);
+            answer
         })
     }
+}
+
+#[test]
+fn as_many_batches_are_on_their_way_as_it_is_told_and_no_more() {
+    let (service, gate) = (Service::good(), Arc::new(Semaphore::new(0)));
+    let gated = Gated::new(service.clone(), &gate);
+    let sink = at_least_once(gated.clone()).batch_records(2).concurrency(3);
+    let mut writer = Sink::<u64>::writer(&sink, &context("job", "results"), 0).unwrap();
+    let worker = thread::spawn(move || {
+        // Without 13, which is refused.
+        (100..600).for_each(|number| writer.stage(&number).unwrap());
+        writer.prepare(Epoch::new(1)).unwrap().unwrap().finish().unwrap()
+    });
+    let begun = Instant::now();
+    while gated.come.load(Ordering::SeqCst) < 3 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{} calls were made", gated.come.load(Ordering::SeqCst));
+        thread::yield_now();
+    }
+    gate.add_permits(3);
+    assert_eq!(worker.join().unwrap(), None);
+    assert_eq!((gated.come.load(Ordering::SeqCst), gated.most_under_way.load(Ordering::SeqCst)), (250, 3));
+    assert_eq!(service.written().len(), 500);
 }
 
 /// The writer of a job that ends well goes before its last epoch is flushed.
 #[test]
 fn an_epoch_is_written_though_its_writer_is_gone() {
     let (service, gate) = (Service::good(), Arc::new(Semaphore::new(0)));
-    let sink = at_least_once(Gated(service.clone(), Arc::clone(&gate)));
+    let sink = at_least_once(Gated::new(service.clone(), &gate));
     let mut writer = Sink::<u64>::writer(&sink, &context("job", "results"), 0).unwrap();
     (0..5).for_each(|number| writer.stage(&number).unwrap());
     let prepared = writer.prepare(Epoch::new(1)).unwrap().unwrap();
@@ -343,12 +382,21 @@ fn a_job_writes_all_that_it_has_read() {
     assert_eq!(refused.values(), [Refused { error: "no number".to_owned(), record: "x".to_owned() }]);
 }
 
+const CALLS: &str = r#"shardflow_sink_calls_in_flight{step="results",worker="0"}"#;
+
 #[test]
 fn what_a_sink_does_is_counted() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
-    let service = Service::new(|call, _| match call {
-        0 => Written::Failed(transient()),
-        _ => Written::All,
+    let (under_way, scrape) = (Arc::new(AtomicUsize::new(0)), recorder.handle());
+    let seen = Arc::clone(&under_way);
+    let service = Service::new(move |call, _| {
+        let said = scrape.render();
+        let calls = said.lines().find_map(|line| line.strip_prefix(CALLS)).map(|calls| calls.trim().parse().unwrap());
+        seen.fetch_max(calls.unwrap_or(0), Ordering::SeqCst);
+        match call {
+            0 => Written::Failed(transient()),
+            _ => Written::All,
+        }
     });
     let sink = at_least_once(service.clone()).rejected_to(Collected::new());
     metrics::with_local_recorder(&recorder, || {
@@ -358,6 +406,8 @@ fn what_a_sink_does_is_counted() {
         job.prepare();
         job.persist();
     });
+    let most = under_way.load(Ordering::SeqCst);
+    assert!((1..=2).contains(&most), "{most} calls were under way, and there are two batches");
     let said = recorder.handle().render();
     for line in [
         r#"shardflow_sink_records_total{step="results",worker="0"} 19"#,

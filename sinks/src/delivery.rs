@@ -1,5 +1,5 @@
 //! What the sinks of services that can take nothing back have in common for their users: how many calls at a time, how long to
-//! try, where refused records go. The work is the engine's [`at_least_once`].
+//! try, how long records wait for one another, where refused records go. The work is the engine's [`at_least_once`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use shardflow::sink::{AtLeastOnce, Committer, Refused, Sink, SinkContext, SinkWr
 pub(crate) struct Delivery {
     pub(crate) concurrency: Option<usize>,
     pub(crate) give_up_after: Option<Duration>,
+    pub(crate) linger: Option<Duration>,
     pub(crate) refused: Option<Arc<dyn Sink<Refused>>>,
 }
 
@@ -26,6 +27,9 @@ impl Delivery {
         if let Some(time) = self.give_up_after {
             sink = sink.give_up_after(time);
         }
+        if let Some(time) = self.linger {
+            sink = sink.linger(time);
+        }
         match &self.refused {
             Some(refused) => sink.rejected_to(Shared(Arc::clone(refused))),
             None => sink,
@@ -38,6 +42,7 @@ impl fmt::Debug for Delivery {
         f.debug_struct("Delivery")
             .field("concurrency", &self.concurrency)
             .field("give_up_after", &self.give_up_after)
+            .field("linger", &self.linger)
             .field("has_rejected_output", &self.refused.is_some())
             .finish()
     }
@@ -56,7 +61,7 @@ impl Sink<Refused> for Shared {
     }
 }
 
-/// The three settings, for the `impl` of a sink that has a field `delivery`.
+/// The settings, for the `impl` of a sink that has a field `delivery`.
 macro_rules! delivery_settings {
     () => {
         /// How many calls each worker has on their way at a time, at least 1; 4 by default. With more than 1 they may arrive
@@ -71,6 +76,14 @@ macro_rules! delivery_settings {
         #[must_use]
         pub fn give_up_after(mut self, time: Duration) -> Self {
             self.delivery.give_up_after = Some(time);
+            self
+        }
+
+        /// How long a record waits for others to share its call; by default until the call is full or the epoch ends. Of use
+        /// where epochs are long and records are to be seen sooner.
+        #[must_use]
+        pub fn linger(mut self, time: Duration) -> Self {
+            self.delivery.linger = Some(time);
             self
         }
 

@@ -68,7 +68,7 @@ fn handle(writer: &mut dyn SinkWriter<u64>, epoch: u64, numbers: std::ops::Range
 #[test]
 fn it_conforms_at_least_once() {
     let sink = |place: &Place| Box::new(place.sink.clone()) as Box<dyn Sink<u64>>;
-    conforms(Promise::AtLeastOnce, Place::new, sink, |number| number, Place::numbers);
+    conforms(Promise::OnceUntilACrash, Place::new, sink, |number| number, Place::numbers);
 }
 
 #[test]

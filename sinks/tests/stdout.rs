@@ -66,7 +66,7 @@ fn handle(sink: &Stdout, epoch: u64, worker: u32, record: &str) -> StagedHandle 
 #[test]
 fn it_conforms_at_least_once() {
     let sink = |screen: &Screen| Box::new(screen.sink()) as Box<dyn Sink<u64>>;
-    conforms(Promise::AtLeastOnce, Screen::default, sink, |number| number, Screen::numbers);
+    conforms(Promise::OnceUntilACrash, Screen::default, sink, |number| number, Screen::numbers);
 }
 
 #[test]

@@ -63,9 +63,10 @@ impl RowCommitter {
         let owner = &self.target.owner;
         let attempted = format!("take over the marker in table \"{}\"", owner.table);
         let mut start = Start { committed, first_handle, has_asked: false };
-        let taking = self.link.repeat(&attempted, false, async |session: &mut Session, _: &mut Option<Committed>| {
-            transaction::take_over(session, owner, &mut start).await
-        });
+        let taking =
+            self.link.repeat(&attempted, false, async |session: &mut Session, in_doubt: &mut Option<Committed>| {
+                transaction::take_over(session, owner, &mut start, in_doubt).await
+            });
         self.runtime.block_on(taking)
     }
 

@@ -90,7 +90,7 @@ impl Failure {
     /// As an error of the job's. `in_doubt`: whether what was attempted may have happened.
     pub(crate) fn into_error(self, attempted: &str, in_doubt: bool) -> Error {
         let error = match self {
-            Self::Stop(error) => return error,
+            Self::Stop(error) => error,
             Self::Trouble(trouble) => Error::sink(format!("could not {attempted}")).caused_by(trouble),
             Self::Refusal(refusal) => Error::sink(format!("could not {attempted}")).caused_by(refusal.text),
         };

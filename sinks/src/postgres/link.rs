@@ -20,7 +20,8 @@ pub(crate) struct Link<C> {
     pub(crate) metrics: DeliveryMetrics,
     pub(crate) clock: C,
     pub(crate) give_up_after: Duration,
-    /// What a COMMIT was to do that is without an answer.
+    /// What a COMMIT was to do that is without an answer. What comes after it may settle it, so this is more than what
+    /// [`Retries`] remember.
     in_doubt: Option<Committed>,
 }
 
@@ -52,8 +53,10 @@ impl<C: Clock> Link<C> {
         let give_up_after = if at_start { self.give_up_after.min(STARTS_WITHIN) } else { self.give_up_after };
         let mut retries = Retries::new(give_up_after, &self.clock, &self.metrics.retries, attempted.clone());
         loop {
+            let call = self.metrics.call();
             let begun = self.clock.now();
             let outcome = self.once(&mut work).await;
+            drop(call);
             self.metrics.seconds.record(self.clock.now().saturating_duration_since(begun).as_secs_f64());
             let failure = match outcome {
                 Ok(answer) => {

@@ -30,6 +30,11 @@
 //! each such row is found. It goes, in the same transaction, to the table of [`PostgresSink::rejected_to_table`]; without one
 //! the job stops, and the error shows the row. The other rows are none the worse.
 //!
+//! # What is checked at the start
+//! That the table is one that keeps rows, that it has the columns, none is missing that must be written, upserts have their
+//! index, and this user has the rights on each column that it needs. Not that values fit the columns' types: what a record writes
+//! is only known from the first one on, and what does not fit then is a row that the server refuses.
+//!
 //! # What it does not promise
 //! It trusts the server to keep what a `COMMIT` confirmed. Where a replica takes over that has lost commits, it has lost the
 //! marker with them, but the engine does not send those epochs again. It needs a connection of its own: a pooler in

@@ -20,9 +20,6 @@ pub(super) struct Facts {
     unique: Vec<Vec<String>>,
     /// A trigger may fill what is not written.
     has_insert_trigger: bool,
-    may_insert: bool,
-    may_select: bool,
-    may_update: bool,
     /// Row security holds for this user: the server has no COPY then.
     has_row_security: bool,
 }
@@ -34,18 +31,22 @@ struct Column {
     has_default: bool,
     /// Its values are the server's to make.
     is_generated: bool,
+    /// Whether this user may write it in new rows. A right on the table is one on each of its columns.
+    may_insert: bool,
+    may_select: bool,
+    may_update: bool,
 }
 
 const TABLE: &str = "\
     SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relpersistence::text, \
         EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 7 = 7), \
-        has_any_column_privilege(c.oid, 'INSERT'), has_any_column_privilege(c.oid, 'SELECT'), \
-        has_any_column_privilege(c.oid, 'UPDATE'), row_security_active(c.oid) \
+        row_security_active(c.oid) \
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)";
 
 const COLUMNS: &str = "\
     SELECT a.attname, a.attnotnull, a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL, \
-        a.attgenerated <> '' OR a.attidentity = 'a' \
+        a.attgenerated <> '' OR a.attidentity = 'a', has_column_privilege(a.attrelid, a.attnum, 'INSERT'), \
+        has_column_privilege(a.attrelid, a.attnum, 'SELECT'), has_column_privilege(a.attrelid, a.attnum, 'UPDATE') \
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
     WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
@@ -69,10 +70,7 @@ impl Facts {
             columns: Vec::new(),
             unique: Vec::new(),
             has_insert_trigger: row.try_get(5)?,
-            may_insert: row.try_get(6)?,
-            may_select: row.try_get(7)?,
-            may_update: row.try_get(8)?,
-            has_row_security: row.try_get(9)?,
+            has_row_security: row.try_get(6)?,
         };
         for row in client.query(COLUMNS, &[&id]).await? {
             facts.columns.push(Column {
@@ -80,6 +78,9 @@ impl Facts {
                 not_null: row.try_get(1)?,
                 has_default: row.try_get(2)?,
                 is_generated: row.try_get(3)?,
+                may_insert: row.try_get(4)?,
+                may_select: row.try_get(5)?,
+                may_update: row.try_get(6)?,
             });
         }
         for row in client.query(UNIQUE, &[&id]).await? {
@@ -109,13 +110,19 @@ impl Facts {
             return Err("it is temporary, and ends with its connection".to_owned());
         }
         self.check_columns(written)?;
-        if !self.may_insert {
-            return Err("this user may not insert into it".to_owned());
+        if let Some(name) = self.lacks(written, |column| column.may_insert) {
+            return Err(format!("this user may not insert into its column \"{name}\""));
         }
         if self.has_row_security {
             return Err("it has row security, which this user does not bypass: there is no COPY then".to_owned());
         }
-        upsert.map_or(Ok(()), |upsert| self.check_upsert(upsert))
+        upsert.map_or(Ok(()), |upsert| self.check_upsert(written, upsert))
+    }
+
+    /// The first of these columns that lacks a right.
+    fn lacks<'a, S: AsRef<str>>(&self, names: &'a [S], has: impl Fn(&Column) -> bool) -> Option<&'a str> {
+        let mut names = names.iter().map(AsRef::as_ref);
+        names.find(|name| self.column(name).is_some_and(|column| !has(column)))
     }
 
     fn check_columns<S: AsRef<str>>(&self, written: &[S]) -> Result<(), String> {
@@ -142,7 +149,7 @@ impl Facts {
         }
     }
 
-    fn check_upsert(&self, upsert: &Upsert) -> Result<(), String> {
+    fn check_upsert<S: AsRef<str>>(&self, written: &[S], upsert: &Upsert) -> Result<(), String> {
         let Upsert { keys, guard } = upsert;
         for (name, role) in keys.iter().map(|key| (key, "a key")).chain(guard.iter().map(|guard| (guard, "the guard")))
         {
@@ -161,10 +168,14 @@ impl Facts {
                 keys.join(", ")
             ));
         }
-        if !self.may_update || !self.may_select {
-            return Err("this user may not update it, or not read it, which upserts do".to_owned());
+        // The staging table is made of all of them, and what overwrites is read.
+        if let Some(name) = self.lacks(written, |column| column.may_select) {
+            return Err(format!("this user may not read its column \"{name}\", which upserts do"));
         }
-        Ok(())
+        match self.lacks(written, |column| column.may_update || keys.contains(&column.name)) {
+            Some(name) => Err(format!("this user may not update its column \"{name}\", which upserts do")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -173,7 +184,8 @@ mod tests {
     use super::*;
 
     fn column(name: &str, not_null: bool, has_default: bool, is_generated: bool) -> Column {
-        Column { name: name.to_owned(), not_null, has_default, is_generated }
+        let (may_insert, may_select, may_update) = (true, true, true);
+        Column { name: name.to_owned(), not_null, has_default, is_generated, may_insert, may_select, may_update }
     }
 
     fn facts() -> Facts {
@@ -190,9 +202,6 @@ mod tests {
             ],
             unique: vec![vec!["at".to_owned()], vec!["account".to_owned(), "at".to_owned()]],
             has_insert_trigger: false,
-            may_insert: true,
-            may_select: true,
-            may_update: true,
             has_row_security: false,
         }
     }
@@ -227,12 +236,39 @@ mod tests {
             (Facts { kind: "v".to_owned(), ..facts() }, &all, None, "no table"),
             (Facts { persistence: "u".to_owned(), ..facts() }, &all, None, "UNLOGGED"),
             (Facts { persistence: "t".to_owned(), ..facts() }, &all, None, "temporary"),
-            (Facts { may_insert: false, ..facts() }, &all, None, "may not insert"),
             (Facts { has_row_security: true, ..facts() }, &all, None, "row security"),
-            (Facts { may_update: false, ..facts() }, &all, Some(upsert(&["at"], None)), "may not update"),
         ] {
             let error = facts.check(written, upsert.as_ref()).unwrap_err();
             assert!(error.contains(what), "{what}: {error}");
         }
+    }
+
+    /// As [`facts`], without a right on a column.
+    fn without(name: &str, take: fn(&mut Column)) -> Facts {
+        let mut facts = facts();
+        facts.columns.iter_mut().filter(|column| column.name == name).for_each(take);
+        facts
+    }
+
+    #[test]
+    fn a_right_is_needed_on_each_column_that_is_written() {
+        let written = ["account", "cents", "at"];
+        let keys = upsert(&["at"], None);
+        let error = without("cents", |column| column.may_insert = false).check(&written, None).unwrap_err();
+        assert_eq!(error, "this user may not insert into its column \"cents\"");
+        let no_select = without("cents", |column| column.may_select = false);
+        let error = no_select.check(&written, Some(&keys)).unwrap_err();
+        assert_eq!(error, "this user may not read its column \"cents\", which upserts do");
+        no_select.check(&written, None).unwrap();
+        let no_update = without("account", |column| column.may_update = false);
+        let error = no_update.check(&written, Some(&keys)).unwrap_err();
+        assert_eq!(error, "this user may not update its column \"account\", which upserts do");
+        no_update.check(&written, None).unwrap();
+        // A key stays as it is, and so does what is not written.
+        without("at", |column| column.may_update = false).check(&written, Some(&keys)).unwrap();
+        let others = without("version", |column| {
+            (column.may_insert, column.may_select, column.may_update) = (false, false, false);
+        });
+        others.check(&written, Some(&keys)).unwrap();
     }
 }

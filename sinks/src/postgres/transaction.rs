@@ -182,10 +182,18 @@ fn stored(number: u64) -> Result<i64> {
         .map_err(|cause| Error::internal(format!("{number} is too large for a marker")).caused_by(cause))
 }
 
-/// Makes the marker this start's, durably. Whoever had it can commit no more.
-pub(super) async fn take_over(session: &mut Session, owner: &Owner, start: &mut Start) -> Result<(), Failure> {
+/// Makes the marker this start's, durably. Whoever had it can commit no more. `in_doubt` is set while the COMMIT is without an
+/// answer.
+pub(super) async fn take_over(
+    session: &mut Session,
+    owner: &Owner,
+    start: &mut Start,
+    in_doubt: &mut Option<Committed>,
+) -> Result<(), Failure> {
     session.client.batch_execute(sql::BEGIN).await?;
     let found = lock(session, owner).await?;
+    // The lock has waited for whatever was without an answer.
+    *in_doubt = None;
     if owner.may_take_over(found, *start)? {
         let statement = session.statement(&sql::take_over(&owner.table)).await?;
         let incarnation = stored(owner.incarnation.number())?;
@@ -194,9 +202,13 @@ pub(super) async fn take_over(session: &mut Session, owner: &Owner, start: &mut 
             return Err(Failure::transient("another start was faster: looking again"));
         }
         start.has_asked = true;
+        *in_doubt = Some(Committed::default());
     }
-    session.client.batch_execute("COMMIT").await?;
-    Ok(())
+    let committed = session.client.batch_execute("COMMIT").await;
+    if committed.as_ref().map_or_else(is_rolled_back, |()| true) {
+        *in_doubt = None;
+    }
+    Ok(committed?)
 }
 
 /// Puts together what can be brought together.

@@ -2,7 +2,6 @@
 //! takes.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use fail::fail_point;
 use shardflow::metrics::DeliveryMetrics;
@@ -16,6 +15,7 @@ use super::handle::Handle;
 use super::load::{self, Loader, Staged, Target};
 use super::open;
 use super::settings::Settings;
+use super::sql;
 use super::staging::Staging;
 use crate::postgres::link::{Committed, Link};
 use crate::postgres::marker::Start;
@@ -40,7 +40,7 @@ impl LoadCommitter {
     pub(super) fn open(settings: Settings, context: &SinkContext) -> Result<Self> {
         let Settings { dsn, password, columns, target, staging, keeps_files, give_up_after, call_timeout, run_copy } =
             settings;
-        let server = Server::new(dsn, password, call_timeout, on_connection(call_timeout))?;
+        let server = Server::new(dsn, password, call_timeout, sql::on_connection(call_timeout))?;
         let metrics = DeliveryMetrics::register(&context.step, 0);
         let mut link = Link::new(server, metrics, WallClock, give_up_after);
         let attempted = format!("open table \"{}\"", target.table);
@@ -87,9 +87,10 @@ impl LoadCommitter {
         let owner = &self.target.owner;
         let attempted = format!("take over the loads in table \"{}\"", owner.table);
         let mut start = Start { committed, first_handle, has_asked: false };
-        let taking = self.link.repeat(&attempted, false, async |session: &mut Session, _: &mut Option<Committed>| {
-            load::take_over(session, owner, &mut start).await
-        });
+        let taking =
+            self.link.repeat(&attempted, false, async |session: &mut Session, in_doubt: &mut Option<Committed>| {
+                load::take_over(session, owner, &mut start, in_doubt).await
+            });
         self.runtime.block_on(taking)
     }
 
@@ -126,11 +127,6 @@ impl LoadCommitter {
         }
         Ok(())
     }
-}
-
-/// What a connection needs, whatever the user has for defaults.
-fn on_connection(call_timeout: Duration) -> String {
-    format!("SET statement_timeout = {}", call_timeout.as_millis())
 }
 
 impl Committer for LoadCommitter {

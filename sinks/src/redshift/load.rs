@@ -101,7 +101,7 @@ impl<C: Clock> Loader<'_, C> {
         fail_point!("sink-redshift::after-lock", |_| Err(Error::sink("stopped after locking").into()));
         let due: Vec<&Staged> = staged.iter().filter(|one| Some(one.epoch) > through).collect();
         let Some(last) = due.iter().map(|one| one.epoch).max() else {
-            client.batch_execute("ROLLBACK").await?;
+            client.batch_execute(sql::ROLLBACK).await?;
             return Ok(pending.unwrap_or_default());
         };
         let mut set_aside: Vec<SetAside> = due.iter().flat_map(|one| one.handle.set_aside.clone()).collect();
@@ -119,7 +119,7 @@ impl<C: Clock> Loader<'_, C> {
         self.write_down(client, &due, last).await?;
         fail_point!("sink-redshift::before-commit", |_| Err(Error::sink("stopped before committing").into()));
         *in_doubt = Some(done.clone());
-        client.batch_execute("COMMIT").await.map_err(|error| match Failure::from(error) {
+        client.batch_execute(sql::COMMIT).await.map_err(|error| match Failure::from(error) {
             Failure::Trouble(trouble) => Failure::Trouble(Trouble { outcome: Outcome::Indeterminate, ..trouble }),
             other => other,
         })?;
@@ -243,7 +243,7 @@ impl<C: Clock> Loader<'_, C> {
     }
 
     async fn first_bad(&self, client: &Client, batch: &Batch<'_>) -> Result<Option<SetAside>, Failure> {
-        client.batch_execute("ROLLBACK").await?;
+        client.batch_execute(sql::ROLLBACK).await?;
         let bad = rows(client, &sql::bad_rows_of(self.target.is_serverless, &batch.urls())?).await?;
         let Some(bad) = bad.first().map(BadRow::read) else { return Ok(None) };
         Ok(self.read_back(batch, &[bad]).await?.pop())
@@ -292,20 +292,31 @@ impl<C: Clock> Loader<'_, C> {
     }
 }
 
-/// Makes the loads this start's, durably. Whoever had them can load no more.
-pub(super) async fn take_over(session: &mut Session, owner: &Owner, start: &mut Start) -> Result<(), Failure> {
+/// Makes the loads this start's, durably. Whoever had them can load no more. `in_doubt` is set while the COMMIT is without an
+/// answer.
+pub(super) async fn take_over(
+    session: &mut Session,
+    owner: &Owner,
+    start: &mut Start,
+    in_doubt: &mut Option<Committed>,
+) -> Result<(), Failure> {
     let client = &session.client;
     begin(client, owner).await?;
-    if owner.may_take_over(marker(client, owner).await?, *start)? {
+    let found = marker(client, owner).await?;
+    // The lock has waited for whatever was without an answer.
+    *in_doubt = None;
+    if owner.may_take_over(found, *start)? {
         client.batch_execute(&sql::begun(owner)?).await?;
         start.has_asked = true;
+        *in_doubt = Some(Committed::default());
     }
-    client.batch_execute("COMMIT").await?;
+    client.batch_execute(sql::COMMIT).await?;
+    *in_doubt = None;
     Ok(())
 }
 
 async fn begin(client: &Client, owner: &Owner) -> Result<(), Failure> {
-    client.batch_execute("BEGIN").await?;
+    client.batch_execute(sql::BEGIN).await?;
     client.batch_execute(&sql::lock(owner)).await?;
     Ok(())
 }

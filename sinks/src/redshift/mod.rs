@@ -28,6 +28,22 @@
 //! the rows that were loaded and those that were found make up all that there were. Without it one bad row fails the load, and
 //! the job stops with an error that names it.
 //!
+//! Redshift names the file of a refused row by 256 bytes of its URL, so a start whose files could have longer ones is refused.
+//!
+//! # A process that stands still
+//! One that is stopped in the middle of a load, and not killed, keeps the lock, and so does one whose machine is gone until Redshift
+//! notices. A new start waits for it, and fails after [`RedshiftSink::give_up_after`]. PostgreSQL would be told to end a transaction
+//! that idles; Redshift has no such setting of a session, and only `statement_timeout` is set here. What an administrator can do:
+//! give the user of the loads a limit, `ALTER USER loader SESSION TIMEOUT 1800` (seconds without a statement, at least 60; the waits
+//! inside of a load are for S3 and last seconds); or look for the lock in `svv_transactions` and end its session with
+//! `pg_terminate_backend(pid)`, which rolls its load back. Nothing is lost or loaded twice by either.
+//!
+//! # What it has run on
+//! Never on Redshift, which cannot be had on a machine of one's own. Its tests run on PostgreSQL, with a stand-in that does what a
+//! `COPY … MANIFEST` says by inserts, and tells of refused rows as `stl_load_errors` does. So the protocol is run: its locks, crashes,
+//! lost answers. The statements are what Redshift's documentation has, held word by word in tests. What no test can show is that
+//! Redshift takes each of them: load a copy of a table first.
+//!
 //! # Columns
 //! A value becomes what its `Serialize` says: lists, maps and structs are for `SUPER` columns. Redshift finds columns by the JSON
 //! keys, which are their names; so these are in lower case here. An inner NaN becomes NULL, since JSON has none; a column of its own

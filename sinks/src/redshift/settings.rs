@@ -7,7 +7,8 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use object_store::ObjectStore;
 use shardflow::sink::SinkContext;
-use shardflow::{Error, Result};
+use shardflow::vocabulary::Incarnation;
+use shardflow::{Epoch, Error, Result};
 
 use super::load::Target;
 use super::sql::{self, ROW_NUMBER};
@@ -21,6 +22,10 @@ use crate::postgres::name::{self, TableName};
 
 /// The most rows that a load may leave out: `MAXERROR` goes to 100,000, and fails where it is reached.
 const MOST_ERRORS: u32 = 99_999;
+
+/// The longest URL of a file, in bytes: `filename` in `stl_load_errors`, as `file_name` in `sys_load_error_detail`, is a
+/// `character(256)`. A longer one would come back cut, and be taken for a file that was never loaded.
+const LONGEST_URL: usize = 256;
 
 /// A shorter time would not let a load succeed.
 const SHORTEST_CALL: Duration = Duration::from_secs(1);
@@ -140,6 +145,7 @@ impl Settings {
         check_tables(&target)?;
         let opening = Staging::open(url, table.store.clone(), table.reach(), &target.owner.job, &target.owner.step);
         let staging = context.runtime.block_on(opening)?;
+        check_urls(&staging)?;
         Ok(Self {
             dsn,
             password: cluster.server.password.clone(),
@@ -219,6 +225,18 @@ fn max_errors(table: &Table) -> Result<u32> {
     Ok(if table.rejected.is_some() { table.max_errors } else { 0 })
 }
 
+/// The URLs of a writer's files are no longer than Redshift tells them, however far the numbers in their names come.
+fn check_urls(staging: &Staging) -> Result<()> {
+    const EPOCHS: u64 = 9_999_999_999_999;
+    let longest = staging.url(&staging.file(Incarnation::new(u32::MAX.into()), Epoch::new(EPOCHS), 99_999, 9_999));
+    let Some(more) = longest.len().checked_sub(LONGEST_URL).filter(|more| *more > 0) else { return Ok(()) };
+    Err(Error::config(format!(
+        "files would be staged under URLs of up to {} bytes, and Redshift tells of refused rows by {LONGEST_URL} bytes of them: the \
+         prefix of staged_in, with the names of the job and this step, has to be {more} bytes shorter; such a URL is {longest}",
+        longest.len()
+    )))
+}
+
 /// Rows, rejected rows and loads are three things.
 fn check_tables(target: &Target) -> Result<()> {
     let all = [Some(&target.table), target.rejected.as_ref(), Some(&target.owner.table)];
@@ -255,6 +273,24 @@ mod tests {
             assert!(error.contains(what), "{error}");
         }
         assert!(table_name("billing.Charges").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_prefix_is_as_long_as_redshift_tells_urls() {
+        let open = async |prefix: usize| {
+            let store: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+            let url = format!("s3://staging/{}", "x".repeat(prefix));
+            let staging = Staging::open(&url, Some(store), Reach::default(), "billing", "charges").await.unwrap();
+            check_urls(&staging).map_err(|error| error.to_string())
+        };
+        // Beside it there are s3://staging/, /billing/charges/, and the longest name of a file.
+        let fits = LONGEST_URL
+            - "s3://staging/".len()
+            - "/billing/charges/".len()
+            - "4294967295-9999999999999-99999-9999.json.gz".len();
+        assert_eq!(open(fits).await, Ok(()));
+        let error = open(fits + 3).await.unwrap_err();
+        assert!(error.contains("URLs of up to 259 bytes") && error.contains("has to be 3 bytes shorter"), "{error}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The statements, word by word. Pure. All of them but `COPY`, `GETDATE()` and what asks for bad rows mean the same to PostgreSQL.
 
+use std::time::Duration;
+
 use shardflow::{Epoch, Error, Result};
 
 use super::load::Target;
@@ -17,6 +19,17 @@ pub(super) const REJECTED_COLUMNS: [&str; 4] = ["job", "step", "error", "row"];
 
 /// The columns of the table of loads.
 pub(super) const LOADS_COLUMNS: [&str; 5] = ["job", "step", "incarnation", "epoch", "file"];
+
+/// Every transaction, its end, and its end without effect.
+pub(super) const BEGIN: &str = "BEGIN";
+pub(super) const COMMIT: &str = "COMMIT";
+pub(super) const ROLLBACK: &str = "ROLLBACK";
+
+/// What a connection needs, whatever the user has for defaults. Redshift has no setting by which a session would limit how long it
+/// idles in a transaction.
+pub(super) fn on_connection(call_timeout: Duration) -> String {
+    format!("SET statement_timeout = {}", call_timeout.as_millis())
+}
 
 /// A text between quotes. Redshift may take a backslash for the beginning of something, so there must not be any.
 pub(super) fn literal(text: &str) -> Result<String> {

@@ -27,6 +27,9 @@ fn columns_of(names: &[&str]) -> Vec<String> {
 #[test]
 fn the_protocol_word_by_word() {
     let owner = target().owner;
+    assert_eq!(on_connection(Duration::from_secs(900)), "SET statement_timeout = 900000");
+    assert_eq!([BEGIN, COMMIT, ROLLBACK], ["BEGIN", "COMMIT", "ROLLBACK"]);
+    assert_eq!(LOADED, "SELECT pg_last_copy_count()");
     let files = [(Epoch::new(7), "s3://b/1".to_owned()), (Epoch::new(8), "s3://b/it's".to_owned())];
     assert_eq!(lock(&owner), "LOCK TABLE \"ops\".\"loads\"");
     assert_eq!(
@@ -57,6 +60,11 @@ fn the_protocol_word_by_word() {
         columns(&owner.table).unwrap(),
         "SELECT column_name, is_nullable, column_default IS NOT NULL FROM information_schema.columns \
          WHERE table_schema = 'ops' AND table_name = 'loads' ORDER BY ordinal_position"
+    );
+    assert_eq!(
+        columns(&TableName::parse("charges").unwrap()).unwrap(),
+        "SELECT column_name, is_nullable, column_default IS NOT NULL FROM information_schema.columns \
+         WHERE table_schema = current_schema() AND table_name = 'charges' ORDER BY ordinal_position"
     );
 }
 
@@ -117,8 +125,17 @@ fn bad_rows_are_asked_for_where_each_kind_of_redshift_keeps_them() {
          WHERE query_id = pg_last_copy_id() ORDER BY file_name, line_number"
     );
     let urls = ["s3://b/1".to_owned(), "s3://b/2".to_owned()];
-    assert!(bad_rows_of(false, &urls).unwrap().contains("WHERE TRIM(filename) IN ('s3://b/1', 's3://b/2')"));
-    assert!(bad_rows_of(true, &urls).unwrap().contains("WHERE TRIM(file_name) IN ('s3://b/1', 's3://b/2')"));
+    assert_eq!(
+        bad_rows_of(false, &urls).unwrap(),
+        "SELECT TRIM(filename), line_number, TRIM(colname), err_code, TRIM(err_reason) FROM stl_load_errors \
+         WHERE TRIM(filename) IN ('s3://b/1', 's3://b/2') ORDER BY filename, line_number LIMIT 1"
+    );
+    assert_eq!(
+        bad_rows_of(true, &urls).unwrap(),
+        "SELECT TRIM(file_name), line_number, TRIM(column_name), error_code, TRIM(error_message) \
+         FROM sys_load_error_detail WHERE TRIM(file_name) IN ('s3://b/1', 's3://b/2') \
+         ORDER BY file_name, line_number LIMIT 1"
+    );
 }
 
 #[test]

@@ -72,7 +72,7 @@ impl Place {
 #[test]
 fn the_sink_conforms() {
     conforms(
-        Promise::AtLeastOnce,
+        Promise::OnceUntilACrash,
         Place::new,
         |place| Box::new(charges(&place.stream.endpoint)),
         |n| Charge { n },

@@ -1,6 +1,6 @@
 //! The postgres sink over connections that break at a chosen message: each row is there once, whatever was lost.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -119,6 +119,27 @@ fn a_start_whose_answers_are_lost_takes_over_all_the_same() {
         job.finish();
         assert_eq!(place.proxy.faults(), [fault]);
         assert_eq!(place.db.text("SELECT (incarnation, epoch) FROM shardflow_commits"), "(2,1)");
+    }
+}
+
+#[test]
+fn a_start_without_an_answer_for_good_is_told_as_such() {
+    let Some(_server) = Cluster::shared() else { return };
+    for (begins, outcome) in [("COMMIT", Outcome::Indeterminate), ("BEGIN", Outcome::Determinate)] {
+        let Some(place) = Place::new() else { return };
+        let mut job = place.job(place.sink().give_up_after(Duration::ZERO));
+        let cut = AtomicBool::new(false);
+        place.proxy.inject(move |message| match cut.fetch_or(message.is(begins), Ordering::Relaxed) {
+            true => Fault::ResetBefore,
+            false if message.is(begins) => Fault::ResetAfter,
+            false => Fault::Pass,
+        });
+        let error = job.try_start(1).unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Sink, outcome), "{error}");
+        assert!(error.to_string().contains("could not take over the marker"), "{error}");
+        place.proxy.inject(|_| Fault::Pass);
+        job.start(1);
+        job.finish();
     }
 }
 

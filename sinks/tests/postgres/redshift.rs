@@ -1,21 +1,25 @@
 //! The redshift sink on PostgreSQL, with its `COPY` from S3 replaced: its promise, what is refused, and who may load.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support::engine::Engine;
 use crate::support::pg_proxy::{Fault, PgProxy};
-use crate::support::redshift::Standin;
+use crate::support::redshift::{Shared, Standin};
 use serde::Serialize;
 use shardflow::sink::{Sink, SinkContext};
+use shardflow::source::BoxFuture;
 use shardflow::testing::sink::{Driver, Promise, conforms};
 use shardflow::vocabulary::Incarnation;
 use shardflow::{Epoch, ErrorKind, Outcome};
+use shardflow_sinks::redshift::RunCopy;
 use shardflow_sinks::{RedshiftSink, redshift};
 use shardflow_stand_ins::ministack::Ministack;
 use shardflow_stand_ins::postgres::{Cluster, Database};
 use shardflow_stand_ins::redshift::{Bucket, Redshift};
 use shardflow_stand_ins::sdk::sdk_config;
+use tokio_postgres::Client;
 
 /// A cluster in which each write to the table is counted, so that an upsert cannot hide a second one.
 fn counting() -> Option<Standin> {
@@ -202,6 +206,114 @@ fn rows_that_are_left_out_without_a_word_are_never_lost() {
     assert_eq!(place.db.psql("SELECT count(*) FROM prices"), "0");
 }
 
+/// Runs a `COPY` by a stand-in, whose own statements are not the sink's.
+struct Overheard {
+    inner: Shared,
+    said: Arc<Mutex<Vec<String>>>,
+    runs: Arc<AtomicBool>,
+}
+
+impl RunCopy for Overheard {
+    fn run<'a>(&'a self, client: &'a Client, statement: &'a str) -> BoxFuture<'a, Result<(), tokio_postgres::Error>> {
+        Box::pin(async move {
+            self.said.lock().unwrap().push(statement.to_owned());
+            self.runs.store(true, Ordering::SeqCst);
+            let answer = self.inner.run(client, statement).await;
+            self.runs.store(false, Ordering::SeqCst);
+            answer
+        })
+    }
+}
+
+/// Redshift cannot be had, so everything that it would be told is held here, in its order.
+#[test]
+fn a_start_and_a_load_say_these_statements_in_this_order() {
+    let Some(place) = Standin::fresh() else { return };
+    place.db.run("CREATE TABLE numbers (n bigint NOT NULL, word varchar(64) NOT NULL)");
+    let proxy = PgProxy::start(place.db.runtime.handle(), place.db.cluster.port());
+    let (said, runs) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+    let overheard = Overheard { inner: place.runs_copies(), said: Arc::clone(&said), runs: Arc::clone(&runs) };
+    let all = Arc::clone(&said);
+    proxy.inject(move |message| {
+        if message.kind == 'Q' && !runs.load(Ordering::SeqCst) {
+            all.lock().unwrap().push(message.sql.clone());
+        }
+        Fault::Pass
+    });
+    let sink = place.table_at(&place.db.address_at(proxy.port()), "numbers").copy_with(overheard);
+    let sink = sink.column("n", |n: &u64| n).value("word", u64::to_string).upsert_by(["n"]);
+    let mut engine = Engine::new(sink.rejected_to_table("rejected"));
+    let columns = |table: &str| {
+        format!(
+            "SELECT column_name, is_nullable, column_default IS NOT NULL FROM information_schema.columns \
+             WHERE table_schema = current_schema() AND table_name = '{table}' ORDER BY ordinal_position"
+        )
+    };
+    let copy = |table: &str, columns: &str, manifest: &str, errors: &str| {
+        format!(
+            "COPY {table} ({columns}) FROM 's3://staging/red/billing/charges/0000000001-1-load-{manifest}.manifest' \
+             IAM_ROLE default FORMAT AS JSON 'auto' GZIP MANIFEST TIMEFORMAT 'auto'{errors}"
+        )
+    };
+    let taken = || std::mem::take(&mut *said.lock().unwrap());
+    const LOCK: &str = "LOCK TABLE \"shardflow_loads\"";
+    const MARKER: &str =
+        "SELECT MAX(incarnation), MAX(epoch) FROM \"shardflow_loads\" WHERE job = 'billing' AND step = 'charges'";
+
+    engine.start().unwrap();
+    let start = [
+        "SET statement_timeout = 900000",
+        &columns("numbers"),
+        &columns("shardflow_loads"),
+        "CREATE TABLE IF NOT EXISTS \"shardflow_loads\" (job varchar(256) NOT NULL, step varchar(256) NOT NULL, \
+         incarnation bigint NOT NULL, epoch bigint, file varchar(2048))",
+        &columns("shardflow_loads"),
+        &columns("rejected"),
+        "CREATE TABLE IF NOT EXISTS \"rejected\" (at timestamp DEFAULT GETDATE(), job varchar(256), step varchar(256), \
+         error varchar(65535), \"row\" varchar(65535))",
+        &columns("rejected"),
+        "BEGIN",
+        LOCK,
+        MARKER,
+        "INSERT INTO \"shardflow_loads\" (job, step, incarnation) VALUES ('billing', 'charges', 1)",
+        "COMMIT",
+    ];
+    assert_eq!(taken(), start);
+
+    // The second is too large for its column.
+    engine.write(&[1, u64::MAX]).unwrap();
+    let load = [
+        "BEGIN",
+        LOCK,
+        MARKER,
+        "CREATE TEMP TABLE shardflow_stage (LIKE \"numbers\" INCLUDING DEFAULTS)",
+        "ALTER TABLE shardflow_stage ADD COLUMN shardflow_row bigint",
+        &copy("shardflow_stage", "\"n\", \"word\", \"shardflow_row\"", "0", " MAXERROR 100000"),
+        "SELECT pg_last_copy_count()",
+        "SELECT TRIM(filename), line_number, TRIM(colname), err_code, TRIM(err_reason) FROM stl_load_errors \
+         WHERE query = pg_last_copy_id() ORDER BY filename, line_number",
+        "DELETE FROM \"numbers\" USING shardflow_stage WHERE \"numbers\".\"n\" = shardflow_stage.\"n\"",
+        "INSERT INTO \"numbers\" (\"n\", \"word\") SELECT \"n\", \"word\" FROM (SELECT \"n\", \"word\", ROW_NUMBER() OVER \
+         (PARTITION BY \"n\" ORDER BY shardflow_row DESC) AS shardflow_rank FROM shardflow_stage) AS latest \
+         WHERE shardflow_rank = 1",
+        "DROP TABLE shardflow_stage",
+        &copy("\"rejected\"", "\"job\", \"step\", \"error\", \"row\"", "rejected", ""),
+        "SELECT pg_last_copy_count()",
+        "DELETE FROM \"shardflow_loads\" WHERE job = 'billing' AND step = 'charges'",
+        "INSERT INTO \"shardflow_loads\" (job, step, incarnation, epoch, file) VALUES \
+         ('billing', 'charges', 1, 1, 's3://staging/red/billing/charges/0000000001-1-0-0.json.gz')",
+        "COMMIT",
+    ];
+    assert_eq!(taken(), load);
+    assert_eq!(place.db.psql("SELECT n, word FROM numbers"), "1|1");
+    // Handles that come again are found to be loaded by a new committer alone.
+    let again = engine.stage(&[2]).unwrap();
+    engine.commit(&again).unwrap();
+    taken();
+    engine.commit(&again).unwrap();
+    assert_eq!(taken(), [""; 0]);
+}
+
 #[test]
 fn a_commit_whose_answer_is_lost_is_settled_by_the_table_of_loads() {
     for fault in [Fault::ResetBefore, Fault::ResetAfter, Fault::ServerHearsLater(Duration::from_millis(300))] {
@@ -255,6 +367,27 @@ fn a_commit_without_an_answer_for_good_is_told_as_such() {
     assert_eq!(engine.commit(&handles).unwrap_err().outcome(), Outcome::Indeterminate);
     proxy.inject(|_| Fault::Pass);
     engine.commit(&handles).unwrap();
+    assert_eq!(writes(&place), [1]);
+}
+
+#[test]
+fn a_start_without_an_answer_for_good_is_told_as_such() {
+    let Some(place) = counting() else { return };
+    let proxy = PgProxy::start(place.db.runtime.handle(), place.db.cluster.port());
+    let sink = place.table_at(&place.db.address_at(proxy.port()), "numbers").give_up_after(Duration::ZERO);
+    let mut engine = Engine::new(sink.column("n", |n: &u64| n).value("word", u64::to_string));
+    for (begins, outcome) in [("LOCK", Outcome::Determinate), ("COMMIT", Outcome::Indeterminate)] {
+        let cut = AtomicBool::new(false);
+        proxy.inject(move |message| match cut.fetch_or(message.is(begins), Ordering::Relaxed) {
+            true => Fault::ResetBefore,
+            false if message.is(begins) => Fault::ResetAfter,
+            false => Fault::Pass,
+        });
+        assert_eq!(engine.start().unwrap_err().outcome(), outcome);
+    }
+    proxy.inject(|_| Fault::Pass);
+    engine.start().unwrap();
+    engine.write(&[1]).unwrap();
     assert_eq!(writes(&place), [1]);
 }
 
@@ -354,6 +487,10 @@ fn tables_that_do_not_fit_are_refused_at_the_start() {
         (table("good").iam_role("me"), "no ARN"),
         (table("good").staged_in("https://x"), "no URL like s3://bucket/prefix"),
         (table("good").max_errors(100_000), "99999 rows at most"),
+        (
+            table("good").staged_in(format!("s3://staging/{}", "x".repeat(240))),
+            "Redshift tells of refused rows by 256 bytes",
+        ),
     ] {
         let error = Engine::new(sink).start().unwrap_err();
         assert_eq!((error.kind(), error.step()), (ErrorKind::Config, Some("charges")), "{error}");

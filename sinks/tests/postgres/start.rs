@@ -25,7 +25,11 @@ fn tables_that_do_not_fit_are_refused_at_the_start() {
          ALTER TABLE secured ENABLE ROW LEVEL SECURITY;
          CREATE ROLE reader LOGIN;
          GRANT INSERT, SELECT ON secured TO reader;
-         GRANT SELECT ON good TO reader",
+         GRANT SELECT ON good TO reader;
+         CREATE TABLE partly (item text PRIMARY KEY, cents integer, note text);
+         GRANT INSERT (item, cents), SELECT (item, cents), UPDATE (cents) ON partly TO reader;
+         CREATE TABLE marks (job text, step text, incarnation bigint NOT NULL, epoch bigint, PRIMARY KEY (job, step));
+         GRANT ALL ON marks TO reader",
     );
     let table = |name: &str| postgres(db.address()).table(name).column("item", |item: &String| item);
     let reader = postgres(db.address().replace("user=postgres", "user=reader"));
@@ -52,6 +56,11 @@ fn tables_that_do_not_fit_are_refused_at_the_start() {
         (table("good").rejected_to_table("good"), "cannot be two things"),
         (of_reader("good"), "this user may not insert into it"),
         (of_reader("secured"), "row security"),
+        (of_reader("partly").value("note", String::len), "this user may not insert into its column \"note\""),
+        (
+            of_reader("partly").value("note", String::len).upsert_by(["item"]),
+            "this user may not insert into its column \"note\"",
+        ),
     ] {
         let error = Engine::new(sink).start().unwrap_err();
         assert_eq!((error.kind(), error.step()), (ErrorKind::Config, Some("charges")), "{error}");
@@ -60,6 +69,14 @@ fn tables_that_do_not_fit_are_refused_at_the_start() {
     let mut good = Engine::new(table("public.good").upsert_by(["item"]));
     good.start().unwrap();
     good.write(&["a".to_owned()]).unwrap();
+    // Rights on the columns that are written are enough, and so is what they are said to be good for.
+    let partly = of_reader("partly").value("cents", String::len).commits_table("marks");
+    for (sink, epoch) in [(partly.clone(), 1), (partly.copy_name("two").upsert_by(["item"]), 2)] {
+        let mut partly = Engine::new(sink);
+        partly.start().unwrap();
+        partly.write(&[format!("a{epoch}")]).unwrap();
+    }
+    assert_eq!(db.text("SELECT count(*) FROM partly"), "2");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::{Alert, Place, alert};
 use shardflow_stand_ins::hook::status;
 
 fn assert_conforms(sink: impl Fn(Webhook<Alert>) -> Webhook<Alert>) {
-    conforms(Promise::AtLeastOnce, Place::new, |place| Box::new(sink(place.alerts())), alert, Place::numbers);
+    conforms(Promise::OnceUntilACrash, Place::new, |place| Box::new(sink(place.alerts())), alert, Place::numbers);
 }
 
 #[test]

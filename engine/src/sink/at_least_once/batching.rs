@@ -29,11 +29,18 @@ pub(super) struct Batch<E> {
 pub(super) struct Batcher<E> {
     most: Batching,
     next: Batch<E>,
+    /// How many were cut. Tells whether a batch is still the one that was seen.
+    cut: u64,
 }
 
 impl<E> Batcher<E> {
     pub(super) fn new(most: Batching) -> Self {
-        Self { most, next: Batch { entries: Vec::new(), bytes: 0 } }
+        Self { most, next: Batch { entries: Vec::new(), bytes: 0 }, cut: 0 }
+    }
+
+    /// The number of the batch that waits for more; `None` where none does.
+    pub(super) fn waits(&self) -> Option<u64> {
+        (!self.next.entries.is_empty()).then_some(self.cut)
     }
 
     /// Adds an entry of so many bytes. Gives the batch that it does not fit into any more.
@@ -48,8 +55,9 @@ impl<E> Batcher<E> {
 
     /// What is left; `None` where nothing is.
     pub(super) fn cut(&mut self) -> Option<Batch<E>> {
-        let next = std::mem::replace(&mut self.next, Batch { entries: Vec::new(), bytes: 0 });
-        (!next.entries.is_empty()).then_some(next)
+        let number = self.waits()?;
+        self.cut = number.saturating_add(1);
+        Some(std::mem::replace(&mut self.next, Batch { entries: Vec::new(), bytes: 0 }))
     }
 }
 

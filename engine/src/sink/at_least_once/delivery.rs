@@ -29,8 +29,9 @@ pub(super) struct Delivery<W, C> {
 /// What an answer leaves to do.
 #[derive(Debug, PartialEq, Eq)]
 struct Left<E> {
-    /// Entries to be sent again, and why.
+    /// Entries to be sent again.
     again: Vec<E>,
+    /// Why, and whether any of them may have been written.
     trouble: Option<Trouble>,
     refused: Vec<(E, String)>,
     written: usize,
@@ -54,11 +55,10 @@ fn left<E>(entries: Vec<E>, answer: Written) -> Left<E> {
                     EntryOutcome::Refused(reason) => left.refused.push((entry, reason)),
                     EntryOutcome::Failed(trouble) => {
                         left.again.push(entry);
-                        // What stops the job counts more than what may pass.
-                        let is_worse = left.trouble.as_ref().is_none_or(|known| known.may_pass.is_some());
-                        if is_worse && (left.trouble.is_none() || trouble.may_pass.is_none()) {
-                            left.trouble = Some(trouble);
-                        }
+                        left.trouble = Some(match left.trouble.take() {
+                            Some(known) => known.and(trouble),
+                            None => trouble,
+                        });
                     }
                 }
             }
@@ -92,10 +92,10 @@ impl<W, C: Clock> Delivery<W, C> {
         let mut retries = Retries::new(self.give_up_after, &self.clock, &self.metrics.retries, self.attempted.clone());
         loop {
             self.admitted().await;
-            self.metrics.calls.increment(1.0);
+            let call = self.metrics.call();
             let begun = self.clock.now();
             let answer = self.to.write(&entries).await;
-            self.metrics.calls.decrement(1.0);
+            drop(call);
             self.metrics.seconds.record(self.clock.now().saturating_duration_since(begun).as_secs_f64());
             let Left { again, trouble, refused, written } = left(entries, answer);
             if written > 0 || !refused.is_empty() || again.is_empty() {
@@ -120,7 +120,7 @@ impl<W, C: Clock> Delivery<W, C> {
             };
             if written > 0 {
                 // The service is there, and gives way.
-                retries.succeeded();
+                retries.progressed();
             }
             if let Err(trouble) = retries.wait_out(trouble).await {
                 return underway.failed(trouble);
@@ -133,7 +133,7 @@ impl<W, C: Clock> Delivery<W, C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::retry::Failed;
+    use crate::retry::{Failed, Failing};
 
     fn trouble(may_pass: Option<Failed>, text: &str) -> Trouble {
         Trouble { may_pass, outcome: Outcome::Determinate, text: text.to_owned() }
@@ -164,6 +164,24 @@ mod tests {
             let answer = Written::Each(outcomes.map(EntryOutcome::Failed).to_vec());
             assert_eq!(left(vec![1, 2], answer).trouble, Some(cannot.clone()));
         }
+    }
+
+    #[test]
+    fn what_may_be_written_of_any_entry_is_in_doubt_whichever_of_them_is_told_of() {
+        let in_doubt = |trouble: &Trouble| trouble.clone().in_doubt();
+        let (may, cannot) = (trouble(Some(Failed::Transient), "busy"), trouble(None, "no permission"));
+        for (outcomes, told) in [
+            ([may.clone(), in_doubt(&may)], &may),
+            ([in_doubt(&may), may.clone()], &may),
+            ([in_doubt(&may), cannot.clone()], &cannot),
+            ([cannot.clone(), in_doubt(&may)], &cannot),
+            ([may.clone(), in_doubt(&cannot)], &cannot),
+        ] {
+            let answer = Written::Each(outcomes.map(EntryOutcome::Failed).to_vec());
+            assert_eq!(left(vec![1, 2], answer).trouble, Some(in_doubt(told)));
+        }
+        let certain = Written::Each(vec![EntryOutcome::Written, EntryOutcome::Failed(may.clone())]);
+        assert_eq!(left(vec![1, 2], certain).trouble, Some(may), "what is written is in no doubt");
     }
 
     #[test]

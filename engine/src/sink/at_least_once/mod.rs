@@ -14,6 +14,7 @@ mod batching;
 mod breaker;
 mod delivery;
 mod lanes;
+mod lingering;
 mod outstanding;
 mod rejected;
 mod writer;
@@ -29,7 +30,7 @@ pub use rejected::{RejectedOutput, RejectedWriter};
 
 use super::{Committer, Sink, SinkContext, SinkWriter, Version};
 use crate::error::{Error, Outcome, Result};
-use crate::retry::{Failed, Failing};
+use crate::retry::{Failed, Failing, WallClock};
 use crate::source::BoxFuture;
 use writer::{Delivering, Writer};
 
@@ -170,6 +171,24 @@ impl Failing for Trouble {
     fn given_up(self) -> Self {
         Self { may_pass: None, text: format!("{} (still, after many attempts)", self.text), ..self }
     }
+
+    fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    fn in_doubt(self) -> Self {
+        Self { outcome: Outcome::Indeterminate, ..self }
+    }
+}
+
+impl Trouble {
+    /// Of two the one that says more: what stops the job does, before what may pass, and the first of two alike. In doubt where
+    /// either is.
+    fn and(self, other: Self) -> Self {
+        let in_doubt = [&self, &other].iter().any(|one| one.outcome == Outcome::Indeterminate);
+        let says_more = if self.may_pass.is_some() && other.may_pass.is_none() { other } else { self };
+        if in_doubt { says_more.in_doubt() } else { says_more }
+    }
 }
 
 /// A record that a service refused, as the rejected output carries it.
@@ -194,9 +213,12 @@ struct Settings {
     most: Batching,
     concurrency: NonZeroUsize,
     give_up_after: Duration,
+    /// How long a batch waits for more; `None`: until it is full, or the epoch ends.
+    linger: Option<Duration>,
 }
 
-/// Writes each record to `destination` at least once: in batches that are cut when they are full and at each epoch's end.
+/// Writes each record to `destination` at least once: in batches that are cut when they are full, when they
+/// have lingered for long enough ([`AtLeastOnce::linger`]), and at each epoch's end.
 ///
 /// See [`BatchWriter`] for an example, and [`AtLeastOnce`] for what can be set.
 pub fn at_least_once<D>(destination: D) -> AtLeastOnce<D> {
@@ -204,6 +226,7 @@ pub fn at_least_once<D>(destination: D) -> AtLeastOnce<D> {
         most: Batching { records: usize::MAX, bytes: usize::MAX },
         concurrency: NonZeroUsize::new(4).unwrap_or(NonZeroUsize::MIN),
         give_up_after: Duration::from_secs(300),
+        linger: None,
     };
     AtLeastOnce { destination, settings, rejected: RejectedOutput::default() }
 }
@@ -220,6 +243,14 @@ impl<D> AtLeastOnce<D> {
     #[must_use]
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.settings.most.bytes = bytes;
+        self
+    }
+
+    /// How long a record waits for others to share its batch; by default until the batch is full or the epoch ends. Of use where
+    /// epochs are long and records are to be seen sooner. While all that may be are on their way a batch waits longer.
+    #[must_use]
+    pub fn linger(mut self, time: Duration) -> Self {
+        self.settings.linger = Some(time);
         self
     }
 
@@ -253,6 +284,7 @@ impl<D: fmt::Debug> fmt::Debug for AtLeastOnce<D> {
             .field("destination", &self.destination)
             .field("concurrency", &self.settings.concurrency)
             .field("give_up_after", &self.settings.give_up_after)
+            .field("linger", &self.settings.linger)
             .field("has_rejected_output", &self.rejected.is_set())
             .finish_non_exhaustive()
     }
@@ -269,7 +301,7 @@ impl<T: 'static, D: Destination<T>> Sink<T> for AtLeastOnce<D> {
         let opened = context.runtime.block_on(self.destination.open(context));
         let to = opened.map_err(|error: Error| error.in_step(context.step.as_str()))?;
         let rejected = self.rejected.writer(context, worker)?;
-        let delivering = Delivering::new(context, worker, to, self.settings);
+        let delivering = Delivering::new(context, worker, to, self.settings, WallClock);
         Ok(Box::new(Writer::new(delivering, rejected, context.incarnation)))
     }
 }

@@ -2,21 +2,23 @@
 
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
-use super::batching::{Batch, Batcher};
+use super::batching::Batch;
 use super::breaker::Breaker;
 use super::delivery::Delivery;
 use super::lanes::Lanes;
+use super::lingering::Waiting;
 use super::outstanding::Outstanding;
 use super::rejected::RejectedWriter;
 use super::{BatchWriter, Settings, Trouble};
 use crate::error::{Error, Outcome, Result};
 use crate::metrics::DeliveryMetrics;
-use crate::retry::WallClock;
+use crate::retry::{Clock, WallClock};
 use crate::sink::{Prepared, SinkContext, SinkWriter, Version};
 use crate::vocabulary::{Epoch, Incarnation, StepName};
 
@@ -25,23 +27,24 @@ use crate::vocabulary::{Epoch, Incarnation, StepName};
 type Tasks = Arc<Mutex<JoinSet<()>>>;
 
 /// Brings batches on their way.
-pub(super) struct Delivering<T, W: BatchWriter<T>> {
+pub(super) struct Delivering<T, W: BatchWriter<T>, C = WallClock> {
     step: StepName,
     runtime: Handle,
-    delivery: Arc<Delivery<W, WallClock>>,
+    delivery: Arc<Delivery<W, C>>,
     lanes: Arc<Lanes>,
     tasks: Tasks,
-    batcher: Batcher<W::Entry>,
+    waiting: Arc<Waiting<W::Entry>>,
+    linger: Option<Duration>,
     outstanding: Arc<Outstanding>,
     of: PhantomData<fn(T)>,
 }
 
-impl<T, W: BatchWriter<T>> Delivering<T, W> {
-    pub(super) fn new(context: &SinkContext, worker: usize, to: W, settings: Settings) -> Self {
+impl<T, W: BatchWriter<T>, C: Clock> Delivering<T, W, C> {
+    pub(super) fn new(context: &SinkContext, worker: usize, to: W, settings: Settings, clock: C) -> Self {
         let most = to.limits().at_most(settings.most);
         let delivery = Delivery {
             to,
-            clock: WallClock,
+            clock,
             give_up_after: settings.give_up_after,
             attempted: format!("write to step \"{}\"", context.step),
             metrics: DeliveryMetrics::register(&context.step, worker),
@@ -54,14 +57,15 @@ impl<T, W: BatchWriter<T>> Delivering<T, W> {
             delivery: Arc::new(delivery),
             lanes: Lanes::new(settings.concurrency),
             tasks: Tasks::default(),
-            batcher: Batcher::new(most),
+            waiting: Waiting::new(most),
+            linger: settings.linger,
             outstanding: Arc::default(),
             of: PhantomData,
         }
     }
 
     /// Brings a batch on its way, once there is a lane for it.
-    fn send(&mut self, batch: Batch<W::Entry>) {
+    fn send(&self, batch: Batch<W::Entry>) {
         let lane = self.lanes.take();
         let underway = self.outstanding.batch();
         let delivery = Arc::clone(&self.delivery);
@@ -69,9 +73,31 @@ impl<T, W: BatchWriter<T>> Delivering<T, W> {
             delivery.deliver(batch, underway).await;
             drop(lane);
         };
+        self.spawn(deliver);
+    }
+
+    /// Sees to it that what waits does not wait too long. After [`send`](Self::send), so that no later batch goes before an earlier.
+    fn see_to_what_waits(&self) {
+        let Some(time) = self.linger else { return };
+        self.waiting.time(|number| {
+            let (waiting, lanes) = (Arc::clone(&self.waiting), Arc::clone(&self.lanes));
+            let (delivery, outstanding) = (Arc::clone(&self.delivery), Arc::clone(&self.outstanding));
+            self.spawn(async move {
+                delivery.clock.sleep(time).await;
+                // It goes on to grow until there is a lane.
+                let lane = lanes.taken().await;
+                if let Some((batch, underway)) = waiting.cut_lingering(number, &outstanding) {
+                    delivery.deliver(batch, underway).await;
+                }
+                drop(lane);
+            })
+        });
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
-        tasks.spawn_on(deliver, &self.runtime);
+        tasks.spawn_on(task, &self.runtime)
     }
 }
 
@@ -83,8 +109,8 @@ fn could_not(step: &StepName, trouble: Trouble) -> Error {
 }
 
 /// One worker's writer.
-pub(super) struct Writer<T, W: BatchWriter<T>> {
-    delivering: Delivering<T, W>,
+pub(super) struct Writer<T, W: BatchWriter<T>, C = WallClock> {
+    delivering: Delivering<T, W, C>,
     rejected: RejectedWriter,
     incarnation: Incarnation,
     /// Records taken in this start.
@@ -92,15 +118,15 @@ pub(super) struct Writer<T, W: BatchWriter<T>> {
     in_flight: u64,
 }
 
-impl<T, W: BatchWriter<T>> Writer<T, W> {
-    pub(super) fn new(delivering: Delivering<T, W>, rejected: RejectedWriter, incarnation: Incarnation) -> Self {
+impl<T, W: BatchWriter<T>, C> Writer<T, W, C> {
+    pub(super) fn new(delivering: Delivering<T, W, C>, rejected: RejectedWriter, incarnation: Incarnation) -> Self {
         Self { delivering, rejected, incarnation, taken: 0, in_flight: 0 }
     }
 }
 
-impl<T: 'static, W: BatchWriter<T>> SinkWriter<T> for Writer<T, W> {
+impl<T: 'static, W: BatchWriter<T>, C: Clock> SinkWriter<T> for Writer<T, W, C> {
     fn stage(&mut self, record: &T) -> Result<()> {
-        let Delivering { delivery, batcher, outstanding, .. } = &mut self.delivering;
+        let Delivering { delivery, waiting, outstanding, .. } = &self.delivering;
         let version = Version::new(self.incarnation, self.taken);
         self.taken = self.taken.saturating_add(1);
         let entry = match delivery.to.entry(record, version) {
@@ -113,18 +139,19 @@ impl<T: 'static, W: BatchWriter<T>> SinkWriter<T> for Writer<T, W> {
         };
         let bytes = delivery.to.bytes(&entry);
         self.in_flight = self.in_flight.saturating_add(bytes as u64);
-        if let Some(full) = batcher.push(entry, bytes) {
+        if let Some(full) = waiting.push(entry, bytes) {
             // The epoch it belongs to will say so too; this is sooner.
             if let Some(failure) = outstanding.failure() {
                 return Err(could_not(&self.delivering.step, failure));
             }
             self.delivering.send(full);
         }
+        self.delivering.see_to_what_waits();
         Ok(())
     }
 
     fn prepare(&mut self, epoch: Epoch) -> Result<Option<Prepared>> {
-        if let Some(rest) = self.delivering.batcher.cut() {
+        if let Some(rest) = self.delivering.waiting.cut() {
             self.delivering.send(rest);
         }
         self.in_flight = 0;
@@ -143,3 +170,7 @@ impl<T: 'static, W: BatchWriter<T>> SinkWriter<T> for Writer<T, W> {
         self.in_flight
     }
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

@@ -149,3 +149,108 @@ fn every_flaw_is_found() {
         assert!(catch_unwind(AssertUnwindSafe(|| run(flaw))).is_err(), "{flaw:?} passed");
     }
 }
+
+/// How a sink is spoilt that writes at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Slip {
+    None,
+    /// Leaves out a record now and then.
+    LosesARecord,
+    /// Writes an epoch with the next, and says before that it is written.
+    AcknowledgesEarly,
+    /// Leaves what the second worker has staged.
+    LosesAWorker,
+    /// Writes each record twice, without any need.
+    WritesTwice,
+}
+
+/// Writes when an epoch is flushed.
+#[derive(Clone)]
+struct Direct {
+    slip: Slip,
+    written: Arc<Mutex<Vec<u64>>>,
+}
+
+struct DirectWriter {
+    sink: Direct,
+    worker: usize,
+    staged: Vec<u64>,
+    /// The epoch before, where it is written late.
+    late: Vec<u64>,
+}
+
+struct NoCommitter;
+
+impl Committer for NoCommitter {
+    fn recover(&mut self, _permit: Option<&CommitPermit>, _handles: &[StagedHandle]) -> Result<()> {
+        Ok(())
+    }
+
+    fn commit(&mut self, _permit: &CommitPermit, _handles: &[StagedHandle]) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink<u64> for Direct {
+    fn committer(&self, _context: &SinkContext) -> Result<Box<dyn Committer>> {
+        Ok(Box::new(NoCommitter))
+    }
+
+    fn writer(&self, _context: &SinkContext, worker: usize) -> Result<Box<dyn SinkWriter<u64>>> {
+        Ok(Box::new(DirectWriter { sink: self.clone(), worker, staged: Vec::new(), late: Vec::new() }))
+    }
+}
+
+impl SinkWriter<u64> for DirectWriter {
+    fn stage(&mut self, record: &u64) -> Result<()> {
+        self.staged.push(*record);
+        Ok(())
+    }
+
+    fn prepare(&mut self, _epoch: Epoch) -> Result<Option<Prepared>> {
+        let Direct { slip, written } = self.sink.clone();
+        let mut records = std::mem::take(&mut self.staged);
+        match slip {
+            Slip::AcknowledgesEarly => std::mem::swap(&mut records, &mut self.late),
+            Slip::LosesAWorker if self.worker == 1 => records.clear(),
+            Slip::LosesARecord => records.retain(|record| record % 10 != 7),
+            Slip::WritesTwice => records = records.repeat(2),
+            _ => {}
+        }
+        let flush = move || {
+            written.lock().unwrap().extend(records);
+            Ok(None)
+        };
+        Ok(Some(Prepared::Flush(Box::new(flush))))
+    }
+}
+
+fn run_direct(promise: Promise, slip: Slip) {
+    conforms(
+        promise,
+        || Direct { slip, written: Arc::default() },
+        |sink| Box::new(sink.clone()),
+        |number| number,
+        |sink| sink.written.lock().unwrap().clone(),
+    );
+}
+
+#[test]
+fn a_sound_sink_that_writes_at_once_passes_where_it_promises_no_more() {
+    for promise in [Promise::AtLeastOnce, Promise::OnceUntilACrash] {
+        run_direct(promise, Slip::None);
+    }
+    // Where answers are lost it is right to write again.
+    run_direct(Promise::AtLeastOnce, Slip::WritesTwice);
+    assert!(catch_unwind(|| run_direct(Promise::ExactlyOnce, Slip::None)).is_err());
+}
+
+#[test]
+fn every_slip_of_a_sink_that_writes_at_once_is_found() {
+    for promise in [Promise::AtLeastOnce, Promise::OnceUntilACrash] {
+        for slip in [Slip::LosesARecord, Slip::AcknowledgesEarly, Slip::LosesAWorker] {
+            assert!(catch_unwind(|| run_direct(promise, slip)).is_err(), "{slip:?} passed with {promise:?}");
+        }
+    }
+    assert!(catch_unwind(|| run_direct(Promise::OnceUntilACrash, Slip::WritesTwice)).is_err());
+}

@@ -40,8 +40,13 @@ impl Standin {
     /// As [`table`](Self::table), by way of another address.
     pub(crate) fn table_at<T>(&self, address: &str, name: &str) -> RedshiftSink<T> {
         let bucket: Arc<dyn ObjectStore> = Arc::clone(&self.bucket) as _;
-        let sink = redshift(address).table(name).staged_in("s3://staging/red").staging_store(Arc::clone(&bucket));
-        sink.copy_with(Shared(Arc::clone(&self.copies), bucket))
+        let sink = redshift(address).table(name).staged_in("s3://staging/red").staging_store(bucket);
+        sink.copy_with(self.runs_copies())
+    }
+
+    /// What runs the `COPY`s of its sinks.
+    pub(crate) fn runs_copies(&self) -> Shared {
+        Shared(Arc::clone(&self.copies), Arc::clone(&self.bucket) as _)
     }
 
     /// From here on it leaves out refused rows without a word.
