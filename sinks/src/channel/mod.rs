@@ -9,6 +9,10 @@
 //! restart after a failure, the records of the last committed epochs are handed over again, since nobody knows how far they
 //! had come; each has the [same place](Handed) then, so that whoever must not see it twice can tell.
 //!
+//! A record is handed over when it is in the channel. A process that is killed takes with it what its receiver has not come to,
+//! at most the channel's capacity, and of that nothing comes again whose epoch was committed before the last. Where this matters
+//! keep the channel small, or use a sink that writes outside of the process.
+//!
 //! # Waiting
 //! The channel holds so many records; a receiver that is slower than the job slows the job down, through its commits, and
 //! nothing queues without bound. While the job runs it waits for its receiver as long as it takes. When the job's writers are
