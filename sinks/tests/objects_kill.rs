@@ -12,7 +12,6 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::usage::{Usage, read_all, usage};
@@ -25,6 +24,8 @@ use rand::{RngExt, SeedableRng};
 use shardflow::{Job, json, millis};
 use shardflow_sinks::{ObjectSink, Parquet, objects};
 use shardflow_sources::Files;
+#[cfg(feature = "failpoints")]
+use shardflow_stand_ins::kill::{Kill, KilledAt, killed_at, kills};
 use shardflow_stand_ins::ministack::Ministack;
 use tempfile::TempDir;
 
@@ -36,34 +37,12 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 const BUCKET: &str = "results";
 
-/// What a child is told of its place, workers, server, and death.
+/// What a child is told of its place, workers and server.
 const PLACE: &str = "OBJECTS_TEST_PLACE";
 const WORKERS: &str = "OBJECTS_TEST_WORKERS";
 const ENDPOINT: &str = "OBJECTS_TEST_ENDPOINT";
-const KILL_AT: &str = "OBJECTS_TEST_KILL_AT";
 /// Set where it writes lines, whose spool file becomes the pack.
 const LINES: &str = "OBJECTS_TEST_LINES";
-
-/// Ends this process as nothing else does: no destructor, no handler, no buffer.
-fn kill_self() {
-    let _ = Command::new("kill").args(["-9", &std::process::id().to_string()]).status();
-    loop {
-        std::thread::park();
-    }
-}
-
-/// A point and when it strikes: `name:nth`.
-fn arm(text: &str) {
-    let (point, nth) = text.rsplit_once(':').unwrap();
-    // A point's name has colons of its own.
-    let (nth, seen) = (nth.parse::<u64>().unwrap(), AtomicU64::new(0));
-    let strike = move || {
-        if seen.fetch_add(1, Ordering::Relaxed) + 1 == nth {
-            kill_self();
-        }
-    };
-    fail::cfg_callback(point, strike).unwrap();
-}
 
 /// What a child writes: Parquet in two partitions, unless it is told to write lines.
 fn sink(place: &Path) -> ObjectSink<Usage, Parquet> {
@@ -97,9 +76,6 @@ fn paced(usage: Usage) -> Usage {
 #[ignore = "the process that the other tests start and kill"]
 fn child() {
     let Some(place) = env::var_os(PLACE).map(std::path::PathBuf::from) else { return };
-    if let Ok(text) = env::var(KILL_AT) {
-        arm(&text);
-    }
     let (workers, input) = (env::var(WORKERS).unwrap().parse().unwrap(), place.join("in"));
     let rejected = objects(format!("file://{}/rejected", place.display()));
     let job = Job::named("archive").workers(workers).state(place.join("state")).epoch(millis(10));
@@ -142,23 +118,31 @@ impl Place {
         Self { dir, records, endpoint, writes_lines: false }
     }
 
-    fn start(&self, workers: usize, kill_at: Option<&str>) -> Child {
+    /// A process of the job, that the named points may kill.
+    fn start(&self, workers: usize, points: &str) -> Child {
         let mut command = Command::new(env::current_exe().unwrap());
         command.args(["--exact", "child", "--ignored", "--nocapture", "--test-threads=1"]);
         command.env(PLACE, self.dir.path()).env(WORKERS, workers.to_string());
         command.envs(self.endpoint.iter().map(|endpoint| (ENDPOINT, endpoint)));
         command.envs(self.writes_lines.then_some((LINES, "1")));
-        command.envs(kill_at.iter().map(|at| (KILL_AT, at)));
+        command.env("FAILPOINTS", points);
         let log = fs::File::create(self.dir.path().join("log")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
     }
 
-    fn run(&self, workers: usize, kill_at: Option<&str>) -> ExitStatus {
-        let mut child = self.start(workers, kill_at);
+    fn run(&self, workers: usize, points: &str) -> ExitStatus {
+        let mut child = self.start(workers, points);
         self.ends(&mut child, PATIENCE).unwrap_or_else(|| {
             child.kill().unwrap();
-            panic!("a job hangs (at {kill_at:?}): {}", self.log())
+            panic!("a job hangs (at \"{points}\"): {}", self.log())
         })
+    }
+
+    /// A process that kills itself at a point.
+    #[cfg(feature = "failpoints")]
+    fn dies(&self, workers: usize, kill: Kill) {
+        let status = self.run(workers, &kill.to_string());
+        assert!(is_killed(status), "{kill} did not strike: {status}: {}", self.log());
     }
 
     fn ends(&self, child: &mut Child, within: Duration) -> Option<ExitStatus> {
@@ -179,7 +163,7 @@ impl Place {
     }
 
     fn finishes(&self, workers: usize, after: &str) {
-        let status = self.run(workers, None);
+        let status = self.run(workers, "");
         assert!(status.success(), "after {after}: {status}: {}", self.log());
     }
 
@@ -213,63 +197,60 @@ fn is_killed(status: ExitStatus) -> bool {
 
 /// Points at which a first start dies, each at its nth time.
 #[cfg(feature = "failpoints")]
-const FIRST: [(&str, &[u64]); 25] = [
-    ("sink-objects::after-stage", &[1, 900]),
-    ("sink-objects::before-prepare", &[1, 2]),
-    ("sink-objects::before-rename", &[1, 2]),
-    ("sink-objects::between-renames", &[1, 2]),
-    ("sink-objects::after-rename", &[1, 2]),
-    ("sink-objects::after-mark", &[1, 2]),
-    ("sink-objects::before-pack", &[1, 3]),
-    ("sink-objects::before-pack-is-named", &[1, 3]),
-    ("sink-objects::after-pack", &[1, 3]),
-    ("sink-objects::before-upload", &[1, 3]),
-    ("sink-objects::before-put", &[1, 4]),
-    ("sink-objects::before-complete", &[1, 4]),
-    ("sink-objects::after-put", &[1, 2, 5]),
-    ("sink-objects::before-manifest", &[1, 3]),
-    ("sink-objects::after-manifest", &[1, 3]),
-    ("sink-objects::after-remove", &[1, 3]),
-    ("sink-objects::recovery-settled", &[1]),
-    ("commit::before-flush", &[2]),
-    ("commit::after-flush", &[2]),
-    ("commit::before-durable", &[2]),
-    ("commit::after-durable", &[2]),
-    ("commit::after-sink", &[2]),
-    ("commit::after-visible", &[2]),
-    ("commit::after-acknowledge", &[2]),
-    ("commit::before-close", &[1]),
+const FIRST: [KilledAt; 25] = [
+    killed_at("sink-objects::after-stage", &[1, 900]),
+    killed_at("sink-objects::before-prepare", &[1, 2]),
+    killed_at("sink-objects::before-rename", &[1, 2]),
+    killed_at("sink-objects::between-renames", &[1, 2]),
+    killed_at("sink-objects::after-rename", &[1, 2]),
+    killed_at("sink-objects::after-mark", &[1, 2]),
+    killed_at("sink-objects::before-pack", &[1, 3]),
+    killed_at("sink-objects::before-pack-is-named", &[1, 3]),
+    killed_at("sink-objects::after-pack", &[1, 3]),
+    killed_at("sink-objects::before-upload", &[1, 3]),
+    killed_at("sink-objects::before-put", &[1, 4]),
+    killed_at("sink-objects::before-complete", &[1, 4]),
+    killed_at("sink-objects::after-put", &[1, 2, 5]),
+    killed_at("sink-objects::before-manifest", &[1, 3]),
+    killed_at("sink-objects::after-manifest", &[1, 3]),
+    killed_at("sink-objects::after-remove", &[1, 3]),
+    killed_at("sink-objects::recovery-settled", &[1]),
+    killed_at("commit::before-flush", &[2]),
+    killed_at("commit::after-flush", &[2]),
+    killed_at("commit::before-durable", &[2]),
+    killed_at("commit::after-durable", &[2]),
+    killed_at("commit::after-sink", &[2]),
+    killed_at("commit::after-visible", &[2]),
+    killed_at("commit::after-acknowledge", &[2]),
+    killed_at("commit::before-close", &[1]),
 ];
 
 /// Points at which the start after one that died dies too.
 #[cfg(feature = "failpoints")]
-const SECOND: [&str; 13] = [
-    "sink-objects::before-recovery",
-    "sink-objects::before-rename",
-    "sink-objects::after-rename",
-    "sink-objects::after-mark",
-    "sink-objects::recovery-settled",
-    "sink-objects::before-pack",
-    "sink-objects::after-pack",
-    "sink-objects::after-put",
-    "sink-objects::before-manifest",
-    "sink-objects::after-manifest",
-    "sink-objects::after-remove",
-    "recover::before-sinks",
-    "recover::after-sink",
+const SECOND: [KilledAt; 13] = [
+    killed_at("sink-objects::before-recovery", &[1]),
+    killed_at("sink-objects::before-rename", &[1]),
+    killed_at("sink-objects::after-rename", &[1]),
+    killed_at("sink-objects::after-mark", &[1]),
+    killed_at("sink-objects::recovery-settled", &[1]),
+    killed_at("sink-objects::before-pack", &[1]),
+    killed_at("sink-objects::after-pack", &[1]),
+    killed_at("sink-objects::after-put", &[1]),
+    killed_at("sink-objects::before-manifest", &[1]),
+    killed_at("sink-objects::after-manifest", &[1]),
+    killed_at("sink-objects::after-remove", &[1]),
+    killed_at("recover::before-sinks", &[1]),
+    killed_at("recover::after-sink", &[1]),
 ];
 
 #[cfg(feature = "failpoints")]
 #[test]
 fn a_kill_at_any_point_on_a_disk_leaves_each_record_once() {
-    for (point, times) in FIRST {
-        for nth in times {
-            let (place, at) = (Place::new(30_000, ACCOUNT, None), format!("{point}:{nth}"));
-            let status = place.run(2, Some(&at));
-            assert!(is_killed(status), "{at} did not strike: {status}: {}", place.log());
-            place.finishes(1 + (*nth as usize % 3), &at);
-            place.assert_exact(&place.disk(), &at);
-        }
+    for kill in kills(&FIRST) {
+        let place = Place::new(30_000, ACCOUNT, None);
+        place.dies(2, kill);
+        place.finishes(1 + (kill.time() as usize % 3), &kill.to_string());
+        place.assert_exact(&place.disk(), &kill.to_string());
     }
 }
 
@@ -277,49 +258,46 @@ fn a_kill_at_any_point_on_a_disk_leaves_each_record_once() {
 #[test]
 fn a_kill_during_recovery_leaves_each_record_once() {
     let mut struck = std::collections::BTreeSet::new();
-    for first in [
-        "commit::after-durable:2",
-        "sink-objects::after-rename:2",
-        "sink-objects::after-pack:1",
-        "sink-objects::after-put:1",
-    ] {
-        for point in SECOND {
-            let (place, at) = (Place::new(30_000, ACCOUNT, None), format!("{first}, then {point}"));
-            let status = place.run(2, Some(first));
-            assert!(is_killed(status), "{at} did not strike: {status}: {}", place.log());
-            if is_killed(place.run(3, Some(&format!("{point}:1")))) {
-                struck.insert(point);
+    for first in kills(&[
+        killed_at("commit::after-durable", &[2]),
+        killed_at("sink-objects::after-rename", &[2]),
+        killed_at("sink-objects::after-pack", &[1]),
+        killed_at("sink-objects::after-put", &[1]),
+    ]) {
+        for kill in kills(&SECOND) {
+            let (place, at) = (Place::new(30_000, ACCOUNT, None), format!("{first}, then {kill}"));
+            place.dies(2, first);
+            if is_killed(place.run(3, &kill.to_string())) {
+                struck.insert(kill.point());
             }
             place.finishes(1, &at);
             place.assert_exact(&place.disk(), &at);
         }
     }
-    assert_eq!(struck, SECOND.into_iter().collect(), "each must strike");
+    assert_eq!(struck, SECOND.map(KilledAt::point).into_iter().collect(), "each must strike");
 }
 
 #[cfg(feature = "failpoints")]
 #[test]
 fn a_kill_around_the_packing_of_lines_leaves_each_record_once() {
     let points = [
-        "sink-objects::after-rename:2",
-        "sink-objects::after-mark:2",
-        "sink-objects::before-pack:2",
-        "sink-objects::before-pack-is-named:2",
-        "sink-objects::after-pack:2",
-        "sink-objects::before-complete:1",
-        "sink-objects::after-put:2",
-        "commit::after-durable:3",
+        killed_at("sink-objects::after-rename", &[2]),
+        killed_at("sink-objects::after-mark", &[2]),
+        killed_at("sink-objects::before-pack", &[2]),
+        killed_at("sink-objects::before-pack-is-named", &[2]),
+        killed_at("sink-objects::after-pack", &[2]),
+        killed_at("sink-objects::before-complete", &[1]),
+        killed_at("sink-objects::after-put", &[2]),
+        killed_at("commit::after-durable", &[3]),
     ];
-    for (at, point) in points.into_iter().enumerate() {
+    // A spool file that an attempt to pack it has made longer is packed once more.
+    let again = ["before-pack-is-named", "after-pack", "before-put"].into_iter().cycle();
+    for (kill, again) in kills(&points).zip(again) {
         let place = Place { writes_lines: true, ..Place::new(30_000, ACCOUNT, None) };
-        let status = place.run(2, Some(point));
-        assert!(is_killed(status), "{point} did not strike: {status}: {}", place.log());
-        // A spool file that an attempt to pack it has made longer is packed once more.
-        let again =
-            ["sink-objects::before-pack-is-named:1", "sink-objects::after-pack:1", "sink-objects::before-put:1"];
-        place.run(1, Some(again[at % again.len()]));
-        place.finishes(3, point);
-        place.assert_exact(&place.disk(), point);
+        place.dies(2, kill);
+        place.run(1, &format!("sink-objects::{again}=kill(1)"));
+        place.finishes(3, &kill.to_string());
+        place.assert_exact(&place.disk(), &kill.to_string());
     }
 }
 
@@ -333,7 +311,7 @@ fn kills_at_random_times_on_a_disk_leave_each_record_once() {
     for round in 0..3 {
         let place = Place::new(60_000, ACCOUNT, None);
         for _ in 0..8 {
-            let mut child = place.start(random.random_range(1..4), None);
+            let mut child = place.start(random.random_range(1..4), "");
             let after = Duration::from_millis(random.random_range(20..500));
             if place.ends(&mut child, after).is_some() {
                 break;
@@ -379,25 +357,22 @@ fn open_uploads(server: &Ministack) -> usize {
 #[test]
 fn a_kill_at_any_point_of_an_upload_to_s3_leaves_each_record_once_and_no_upload() {
     let mut left_open = 0;
-    for at in [
-        "sink-objects::before-put:1",
-        "sink-objects::before-part:2",
-        "sink-objects::before-part:3",
-        "sink-objects::before-complete:1",
-        "sink-objects::after-put:1",
-        "sink-objects::after-put:2",
-        "sink-objects::before-manifest:1",
-        "sink-objects::after-manifest:1",
-    ] {
+    for kill in kills(&[
+        killed_at("sink-objects::before-put", &[1]),
+        killed_at("sink-objects::before-part", &[2, 3]),
+        killed_at("sink-objects::before-complete", &[1]),
+        killed_at("sink-objects::after-put", &[1, 2]),
+        killed_at("sink-objects::before-manifest", &[1]),
+        killed_at("sink-objects::after-manifest", &[1]),
+    ]) {
         let Some(server) = server() else { return };
         // 24 MB, in objects of more than one part.
         let place = Place::new(1200, 20_000, Some(server.endpoint()));
-        let status = place.run(1, Some(at));
-        assert!(is_killed(status), "{at} did not strike: {status}: {}", place.log());
+        place.dies(1, kill);
         left_open += open_uploads(&server);
-        place.finishes(2, at);
-        place.assert_exact(&client(&server), at);
-        assert_eq!(open_uploads(&server), 0, "after {at}");
+        place.finishes(2, &kill.to_string());
+        place.assert_exact(&client(&server), &kill.to_string());
+        assert_eq!(open_uploads(&server), 0, "after {kill}");
     }
     assert!(left_open > 0, "a kill between two parts leaves an upload");
 }
@@ -412,7 +387,7 @@ fn kills_at_random_times_on_s3_leave_each_record_once_and_no_upload() {
     let place = Place::new(6000, 10_000, Some(server.endpoint()));
     let mut killed = 0;
     for _ in 0..12 {
-        let mut child = place.start(random.random_range(1..4), None);
+        let mut child = place.start(random.random_range(1..4), "");
         if place.ends(&mut child, Duration::from_millis(random.random_range(50..500))).is_some() {
             break;
         }

@@ -9,6 +9,7 @@ pub mod azurite;
 pub mod dynalite;
 pub mod fault_proxy;
 pub mod hook;
+pub mod kill;
 pub mod kinesis_local;
 pub mod log;
 pub mod ministack;

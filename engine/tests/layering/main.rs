@@ -1,9 +1,12 @@
-//! Holds the architecture: which room imports from which, where timely may appear, and which crate depends on which.
+//! Holds the architecture: which room imports from which, where timely may appear, which crate depends on which, and that a test
+//! kills at every named point.
 //! The checkers themselves are tested on snippets that break each rule.
 
 mod lock;
+mod points;
 mod rooms;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -93,6 +96,39 @@ fn sources_and_sinks_never_meet() {
 fn there_is_exactly_one_timely() {
     assert_eq!(locked().versions("timely"), 1);
     assert_eq!(locked().versions("differential-dataflow"), 1);
+}
+
+/// What is found in all Rust files below folders of the workspace.
+fn gathered(folders: &[&str], find: impl Fn(&str) -> BTreeSet<String>) -> BTreeSet<String> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    folders.iter().flat_map(|folder| files(&workspace.join(folder))).flat_map(|file| find(&read(&file))).collect()
+}
+
+/// A point that is added to the code must be added to a test that kills a process there.
+#[test]
+fn every_named_point_is_one_at_which_a_test_kills() {
+    let mut named = gathered(&["engine/src", "engine/aws/src", "sources/src", "sinks/src"], points::named);
+    for switch in points::SWITCHES {
+        assert!(named.remove(switch), "nothing is called {switch}");
+    }
+    let tests = ["engine/tests", "sources/tests", "sinks/tests", "examples/tests"];
+    let killed = gathered(&tests, points::killed_at);
+    assert!(named.len() > 50, "only {} points were found", named.len());
+    assert_eq!(named.difference(&killed).collect::<Vec<_>>(), [""; 0], "no test kills there");
+    assert_eq!(killed.difference(&named).collect::<Vec<_>>(), [""; 0], "there is no such point");
+}
+
+#[test]
+fn points_are_found_as_calls_and_not_as_texts() {
+    let source = r#"
+        //! fail_point!("a::comment")
+        fn f() { fail_point!("a::first"); if x { fail_point!("a::second", |_| Err("killed_at")) } }
+        const TEXT: &str = "fail_point!(\"a::text\"), killed_at(\"a::text\", &[1])";
+        use fail::fail_point;
+        const POINTS: [KilledAt; 2] = [killed_at("a::third", &[1, 2]), (killed_at("a::fourth", &[3]))];
+    "#;
+    assert_eq!(points::named(source), ["a::first", "a::second"].map(str::to_owned).into());
+    assert_eq!(points::killed_at(source), ["a::fourth", "a::third"].map(str::to_owned).into());
 }
 
 fn root() -> Root {

@@ -12,6 +12,7 @@ use shardflow_examples::metering::demo::embedded::{Embedded, REGION, Stream};
 use shardflow_examples::metering::demo::producer::{Producer, SharedLedger, put_markers};
 use shardflow_examples::metering::reference::Semantics;
 use shardflow_examples::metering::workload::{Spec, Workload};
+use shardflow_stand_ins::kill::{KilledAt, killed_at};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
@@ -33,7 +34,7 @@ enum Phase {
     /// SIGKILL at a random time.
     Kill,
     /// SIGKILL at a named point.
-    Point(&'static str),
+    Point(KilledAt),
     /// A shard is split, then SIGKILL at a random time.
     Split,
     /// Two shards are merged, then SIGKILL at a random time.
@@ -46,13 +47,13 @@ enum Phase {
 
 const PHASES: [Phase; 9] = [
     Phase::Kill,
-    Phase::Point("commit::after-durable=kill(1)"),
+    Phase::Point(killed_at("commit::after-durable", &[1])),
     Phase::Split,
-    Phase::Point("commit::after-sink=kill(1)"),
+    Phase::Point(killed_at("commit::after-sink", &[1])),
     Phase::WrongAddress,
     Phase::Merge,
     Phase::Stop,
-    Phase::Point("recover::after-sink=kill(2)"),
+    Phase::Point(killed_at("recover::after-sink", &[2])),
     Phase::Kill,
 ];
 
@@ -139,9 +140,9 @@ impl Scenario {
                 let job = self.start();
                 self.kill(job);
             }
-            Phase::Point(points) => {
+            Phase::Point(point) => {
                 let endpoint = self.server.endpoint().to_owned();
-                self.job(&endpoint).points(points).die();
+                point.each().for_each(|kill| self.job(&endpoint).die_at(kill));
             }
             Phase::Split | Phase::Merge => {
                 let job = self.start();

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use shardflow_examples::metering::generate::generate;
 use shardflow_examples::metering::reference::Semantics;
 use shardflow_examples::metering::workload::Spec;
+use shardflow_stand_ins::kill::Kill;
 use tempfile::TempDir;
 
 /// More than enough for a slow machine: a process that hangs fails its test and not the whole run.
@@ -152,10 +153,14 @@ impl Launch {
     }
 
     /// Runs it until it dies of SIGKILL at a named point.
-    pub(crate) fn die(self) {
-        let points = format!("{:?}", self.0.get_envs().collect::<Vec<_>>());
-        let ended = self.end_within(PATIENCE);
-        assert_eq!(ended.status.signal(), Some(9), "it never came to its point: {points}: {ended:?}");
+    pub(crate) fn die_at(self, kill: Kill) {
+        self.die_at_beside(kill, "");
+    }
+
+    /// As [`die_at`](Self::die_at), while something happens at other points.
+    pub(crate) fn die_at_beside(self, kill: Kill, others: &str) {
+        let ended = self.points(&format!("{kill};{others}")).end_within(PATIENCE);
+        assert_eq!(ended.status.signal(), Some(9), "it never came to {kill}: {ended:?}");
     }
 }
 

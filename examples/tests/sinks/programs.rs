@@ -1,36 +1,33 @@
 //! The small programs, killed at named points of their commits and started again: in the end what they wrote is exact.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
-use aws_sdk_kinesis::primitives::Blob;
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use shardflow_stand_ins::kill::{Kill, KilledAt, killed_at, kills};
 use shardflow_stand_ins::ministack::Ministack;
 use shardflow_stand_ins::postgres::Database;
 use shardflow_stand_ins::sdk::sdk_config;
 use shardflow_stand_ins::servers::installed;
-use shardflow_stand_ins::stand::{Stand, put, read_stream};
+use shardflow_stand_ins::stand::{Stand, read_stream};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 /// Where the starts before the last die: with nothing committed yet, then in the start that finds an epoch durable and not yet
 /// visible, then at the end.
-const POINTS: [&str; 9] = [
-    "commit::before-flush=kill(1)",
-    "commit::after-flush=kill(1)",
-    "commit::before-durable=kill(1)",
-    "commit::after-durable=kill(1)",
-    "recover::before-sinks=kill(1)",
-    "recover::after-sink=kill(1)",
-    "recover::before-sources=kill(1)",
-    "recover::after-acknowledge=kill(1)",
-    "commit::before-close=kill(1)",
+const POINTS: [KilledAt; 9] = [
+    killed_at("commit::before-flush", &[1]),
+    killed_at("commit::after-flush", &[1]),
+    killed_at("commit::before-durable", &[1]),
+    killed_at("commit::after-durable", &[1]),
+    killed_at("recover::before-sinks", &[1]),
+    killed_at("recover::after-sink", &[1]),
+    killed_at("recover::before-sources", &[1]),
+    killed_at("recover::after-acknowledge", &[1]),
+    killed_at("commit::before-close", &[1]),
 ];
 
 /// A program with its folders.
@@ -77,12 +74,21 @@ impl Program {
         command
     }
 
-    /// Dies at each point, one start after the other; then comes to its end. Gives what the last start printed.
+    /// A start that dies at a point. Gives what it printed.
+    pub(crate) fn dies_at(&self, kill: Kill) -> Output {
+        let died = self.start(&kill.to_string());
+        assert_eq!(died.status.signal(), Some(9), "{kill}: {}", String::from_utf8_lossy(&died.stderr));
+        died
+    }
+
+    /// Dies at each point, one start after the other.
+    pub(crate) fn dies(&self, points: &[KilledAt]) {
+        kills(points).for_each(|kill| drop(self.dies_at(kill)));
+    }
+
+    /// Dies at each point, then comes to its end. Gives what the last start printed.
     pub(crate) fn run(&self) -> String {
-        for point in POINTS {
-            let died = self.start(point);
-            assert_eq!(died.status.signal(), Some(9), "{point}: {}", String::from_utf8_lossy(&died.stderr));
-        }
+        self.dies(&POINTS);
         let ended = self.start("");
         assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
         String::from_utf8(ended.stdout).unwrap()
@@ -165,18 +171,6 @@ fn an_archive_holds_every_record_once() {
 }
 
 #[test]
-fn totals_are_shown_and_watched() {
-    let line = |n: u64| format!(r#"{{"account":"a{}","at":{},"units":1}}"#, n % 9, 1_767_225_600_000 + n * 100);
-    let program = Program::new(env!("CARGO_BIN_EXE_watch")).lines((0..9_000).map(line));
-    let ended = program.start("");
-    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
-    let rows: Vec<Value> =
-        String::from_utf8(ended.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(rows.iter().map(|row| row["units"].as_u64().unwrap()).sum::<u64>(), 9_000);
-    assert!(String::from_utf8_lossy(&ended.stderr).contains("leads with 67"));
-}
-
-#[test]
 fn lines_are_put_and_what_is_not_is_told() {
     let runtime = Runtime::new().unwrap();
     let stand = runtime.block_on(Stand::embedded(2));
@@ -200,59 +194,4 @@ fn lines_are_put_and_what_is_not_is_told() {
     let packed: usize = opened.map(|aggregate| aggregate.records.len()).sum();
     let alone = stream.iter().filter(|data| shardflow_sources::kpl::open(data).is_err()).count();
     assert_eq!(packed + alone, 1_000);
-}
-
-/// It follows its stream, so it is stopped: by SIGTERM, once all has arrived.
-#[test]
-fn a_stream_is_copied_at_least_once() {
-    let runtime = Runtime::new().unwrap();
-    let stand = runtime.block_on(Stand::embedded(1));
-    let client = stand.client().clone();
-    runtime.block_on(async {
-        client.create_stream().stream_name("copy").shard_count(2).send().await.unwrap();
-        for n in 0..41_u32 {
-            let account = if n % 4 == 0 { "globex" } else { "acme" };
-            let data = format!(r#"{{"account":"{account}","units":{n}}}"#);
-            client.put_record().stream_name("usage").partition_key("k").data(Blob::new(data)).send().await.unwrap();
-        }
-        // What is no usage goes to the rejected output.
-        put(&client, 0..3).await;
-    });
-    let program = Program::new(env!("CARGO_BIN_EXE_forward")).args(["--from", "usage", "--to", "copy"]);
-    let program = program.args(["--account", "acme", "--endpoint", stand.endpoint()]);
-    for point in ["commit::before-durable=kill(1)", "commit::before-durable=kill(2)", "commit::after-visible=kill(1)"] {
-        let died = program.start(point);
-        assert_eq!(died.status.signal(), Some(9), "{}", String::from_utf8_lossy(&died.stderr));
-    }
-    let mut follows = program.command("").stderr(Stdio::null()).spawn().unwrap();
-    // It is at work once it has copied what came after its start.
-    let last = client.put_record().stream_name("usage").partition_key("k");
-    runtime.block_on(last.data(Blob::new(r#"{"account":"acme","units":41}"#)).send()).unwrap();
-    let units: Vec<u64> = (0..42).filter(|n| n % 4 != 0).collect();
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while copied(&runtime, &client).len() < units.len() {
-        assert!(Instant::now() < deadline, "not all was copied");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    kill_process(Pid::from_child(&follows), Signal::TERM).unwrap();
-    assert!(follows.wait().unwrap().success());
-    let found: Vec<u64> = copied(&runtime, &client).into_values().collect();
-    assert_eq!(found.iter().copied().collect::<BTreeSet<u64>>(), units.iter().copied().collect());
-    assert_eq!(found.len(), units.len(), "a record has one place");
-}
-
-/// What was copied, by its place in the first stream.
-fn copied(runtime: &Runtime, client: &aws_sdk_kinesis::Client) -> BTreeMap<String, u64> {
-    runtime
-        .block_on(read_stream(client, "copy"))
-        .iter()
-        .flat_map(|data| match shardflow_sources::kpl::open(data) {
-            Ok(aggregate) => aggregate.records.into_iter().map(|record| record.data).collect(),
-            Err(_) => vec![data.clone()],
-        })
-        .map(|data| {
-            let row: Value = serde_json::from_slice(&data).unwrap();
-            (row["from"].as_str().unwrap().to_owned(), row["usage"]["units"].as_u64().unwrap())
-        })
-        .collect()
 }

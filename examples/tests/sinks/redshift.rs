@@ -2,8 +2,8 @@
 //! of commits and of loads, and refused by a server that knows no such `COPY`.
 
 use std::collections::BTreeMap;
-use std::os::unix::process::ExitStatusExt;
 
+use shardflow_stand_ins::kill::{KilledAt, killed_at};
 use shardflow_stand_ins::ministack::Ministack;
 use shardflow_stand_ins::postgres::Database;
 use shardflow_stand_ins::redshift::{Bucket, Redshift};
@@ -14,11 +14,11 @@ use crate::programs::Program;
 const BEGIN: u64 = 1_767_225_600_000;
 
 /// Where starts die, one after the other, within a load.
-const IN_A_LOAD: [&str; 4] = [
-    "sink-redshift::after-put=kill(1)",
-    "sink-redshift::after-copy=kill(1)",
-    "sink-redshift::before-commit=kill(1)",
-    "sink-redshift::after-commit=kill(1)",
+const IN_A_LOAD: [KilledAt; 4] = [
+    killed_at("sink-redshift::after-put", &[1]),
+    killed_at("sink-redshift::after-copy", &[1]),
+    killed_at("sink-redshift::before-commit", &[1]),
+    killed_at("sink-redshift::after-commit", &[1]),
 ];
 
 /// An account whose name the table does not take.
@@ -85,10 +85,7 @@ fn charges_in_a_table_of_redshift_are_exact() {
     let address = place.database.address_at(place.cluster.port());
     let endpoint = place.server.endpoint();
     place.program = place.program.args(["--database", &address, "--staging-endpoint", &endpoint]);
-    for point in IN_A_LOAD {
-        let died = place.program.start(point);
-        assert_eq!(died.status.signal(), Some(9), "{point}: {}", String::from_utf8_lossy(&died.stderr));
-    }
+    place.program.dies(&IN_A_LOAD);
     place.program.run();
     place.holds();
 }

@@ -10,6 +10,10 @@
 //! had come; each has the [same place](Handed::place) then, so that whoever must not see it twice can tell. Several steps of a job may
 //! share a channel: the step is part of the place.
 //!
+//! A record is handed over when it is in the channel. A process that is killed takes with it what its receiver has not come to,
+//! at most the channel's capacity, and of that nothing comes again whose epoch was committed before the last. Where this matters
+//! keep the channel small, or use a sink that writes outside of the process.
+//!
 //! # Waiting
 //! The channel holds so many records; a receiver that is slower than the job slows the job down, through its commits, and
 //! nothing queues without bound. While the job runs it waits for its receiver as long as it takes. When the job's writers are

@@ -113,7 +113,7 @@ impl Simulation {
             4..=6 if !self.calls.is_empty() => self.answer(),
             7 if self.is_listing => self.list(),
             8 => self.now += Duration::from_millis(self.chance.random_range(0..80)),
-            9 if self.one_in(6) && self.shards.len() < 12 => self.split(),
+            9 if self.one_in(6) && self.shards.len() < 14 => self.reshard(),
             _ => {
                 if let Some(wake) = wake {
                     self.now = self.now.max(wake);
@@ -252,6 +252,26 @@ impl Simulation {
         let map = late.or_else(|| ShardMap::new(self.shards.clone()));
         let is_refused = self.one_in(12);
         self.scheduler.listed(map.filter(|_| !is_refused));
+    }
+
+    fn reshard(&mut self) {
+        if self.one_in(3) { self.merge() } else { self.split() }
+    }
+
+    /// Two neighbours become one shard.
+    fn merge(&mut self) {
+        let mut open: Vec<usize> = (0..self.shards.len()).filter(|n| self.shards[*n].is_open).collect();
+        open.sort_unstable_by_key(|n| self.shards[*n].range.first);
+        if open.len() < 2 {
+            return;
+        }
+        let left = self.chance.random_range(0..open.len() - 1);
+        let (left, right) = (open[left], open[left + 1]);
+        for parent in [left, right] {
+            self.shards[parent].is_open = false;
+        }
+        let (first, last) = (self.shards[left].range.first, self.shards[right].range.last);
+        self.shards.push(shard(&format!("s{}", self.shards.len()), first, last));
     }
 
     fn split(&mut self) {

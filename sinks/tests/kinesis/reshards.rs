@@ -9,7 +9,19 @@ use shardflow_sinks::producer::{Aggregation, Placed, Producer, Record};
 use crate::support::streams::{Stream, assert_in_order, by_key};
 use crate::{assert_where_receipts_say, settings};
 
-async fn put_while_shards_split(is_ordered: bool) {
+/// What happens to the stream while records are put.
+#[derive(Debug, Clone, Copy)]
+enum Reshard {
+    Split,
+    Merge,
+}
+
+use Reshard::{Merge, Split};
+
+/// In turn. A record that is on its way when its shard is closed ends in a child: of a merge, in one that takes more keys.
+const RESHARDS: [Reshard; 7] = [Split, Split, Merge, Split, Merge, Merge, Split];
+
+async fn put_while_shards_split_and_merge(is_ordered: bool) {
     let stream = Stream::embedded(2).await;
     let mut settings = settings(&stream.endpoint).aggregate(Aggregation { bytes: 2_000, records: 100 });
     settings = settings.linger(Duration::from_millis(1));
@@ -19,7 +31,7 @@ async fn put_while_shards_split(is_ordered: bool) {
     let producer = Producer::open(settings).await.unwrap();
     let mut receipts = Vec::new();
     let mut number = 0_u64;
-    for _ in 0..4 {
+    for reshard in RESHARDS {
         for _ in 0..30 {
             for key in 0..25 {
                 let key = format!("key-{key}");
@@ -28,8 +40,18 @@ async fn put_while_shards_split(is_ordered: bool) {
             }
             number += 1;
         }
-        stream.split().await;
+        match reshard {
+            Split => stream.split().await,
+            Merge => stream.merge().await,
+        }
     }
+    // Those behind the last one are put into its children.
+    for key in 0..25 {
+        let key = format!("key-{key}");
+        let receipt = producer.put(Record::new(&key, number.to_string())).await;
+        receipts.push((key, number, receipt));
+    }
+    number += 1;
     producer.close().await.unwrap();
     let mut placed: Vec<(String, u64, Placed)> = Vec::new();
     for (key, number, receipt) in receipts {
@@ -53,10 +75,10 @@ async fn put_while_shards_split(is_ordered: bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn packed_records_end_in_the_shards_of_their_keys() {
-    put_while_shards_split(false).await;
+    put_while_shards_split_and_merge(false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_their_order_too() {
-    put_while_shards_split(true).await;
+    put_while_shards_split_and_merge(true).await;
 }

@@ -47,6 +47,8 @@ mod points {
     use std::path::Path;
     use std::process::Command;
 
+    use shardflow_stand_ins::kill::{KilledAt, killed_at};
+
     use super::*;
 
     /// The start that dies at a point: the first, or one after a start that died with an epoch durable and not visible.
@@ -59,25 +61,25 @@ mod points {
     use Start::{Durable, First};
 
     /// A point, the times at which it strikes, and in which start.
-    const POINTS: [(&str, &[u64], Start); 18] = [
-        ("sink-postgres::after-stage", &[1, 20_000], First),
-        ("sink-postgres::before-prepare", &[2], First),
-        ("sink-postgres::before-begin", &[2], First),
-        ("sink-postgres::after-lock", &[1], First),
-        ("sink-postgres::after-copy", &[1, 3], First),
-        ("sink-postgres::before-commit", &[2], First),
-        ("sink-postgres::after-commit", &[1, 3], First),
-        ("commit::after-durable", &[2], First),
-        ("commit::after-sink", &[2], First),
-        ("commit::after-visible", &[2], First),
-        ("sink-postgres::before-recovery", &[1, 2], Durable),
-        ("sink-postgres::after-takeover", &[1, 2], Durable),
-        ("sink-postgres::before-begin", &[1], Durable),
-        ("sink-postgres::after-copy", &[1], Durable),
-        ("sink-postgres::before-commit", &[1], Durable),
-        ("sink-postgres::after-commit", &[1, 2], Durable),
-        ("recover::after-sink", &[1], Durable),
-        ("recover::after-acknowledge", &[1], Durable),
+    const POINTS: [(KilledAt, Start); 18] = [
+        (killed_at("sink-postgres::after-stage", &[1, 20_000]), First),
+        (killed_at("sink-postgres::before-prepare", &[2]), First),
+        (killed_at("sink-postgres::before-begin", &[2]), First),
+        (killed_at("sink-postgres::after-lock", &[1]), First),
+        (killed_at("sink-postgres::after-copy", &[1, 3]), First),
+        (killed_at("sink-postgres::before-commit", &[2]), First),
+        (killed_at("sink-postgres::after-commit", &[1, 3]), First),
+        (killed_at("commit::after-durable", &[2]), First),
+        (killed_at("commit::after-sink", &[2]), First),
+        (killed_at("commit::after-visible", &[2]), First),
+        (killed_at("sink-postgres::before-recovery", &[1, 2]), Durable),
+        (killed_at("sink-postgres::after-takeover", &[1, 2]), Durable),
+        (killed_at("sink-postgres::before-begin", &[1]), Durable),
+        (killed_at("sink-postgres::after-copy", &[1]), Durable),
+        (killed_at("sink-postgres::before-commit", &[1]), Durable),
+        (killed_at("sink-postgres::after-commit", &[1, 2]), Durable),
+        (killed_at("recover::after-sink", &[1]), Durable),
+        (killed_at("recover::after-acknowledge", &[1]), Durable),
     ];
 
     #[test]
@@ -85,16 +87,16 @@ mod points {
         let Some(place) = Place::new(100_000) else { return };
         let mut again =
             ["sink-postgres::after-commit", "sink-postgres::before-commit", "open::after-incarnation"].iter().cycle();
-        for (point, strikes, start) in POINTS {
-            for strike in strikes {
+        for (point, start) in POINTS {
+            for kill in point.each() {
                 place.reset();
                 if let Durable = start {
-                    place.start(3, "commit::after-durable=kill(2)").dies();
+                    killed_at("commit::after-durable", &[2]).each().for_each(|kill| place.dies(3, kill));
                     place.hold_so_far();
                 }
                 let again = again.next().unwrap();
-                eprintln!("{point} for the {strike}. time, then {again}");
-                place.start(2, &format!("{point}=kill({strike})")).dies();
+                eprintln!("{kill}, then {again}");
+                place.dies(2, kill);
                 place.hold_so_far();
                 place.start(1, &format!("{again}=kill(1)")).dies_or_succeeds();
                 place.hold_so_far();

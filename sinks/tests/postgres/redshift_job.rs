@@ -40,33 +40,58 @@ fn a_job_that_is_killed_at_random_moments_loads_each_charge_once() {
 }
 
 #[cfg(feature = "failpoints")]
-#[test]
-fn a_job_that_is_killed_at_any_point_loads_each_charge_once() {
-    let Some(place) = Place::redshift(100_000) else { return };
-    for (point, strikes, is_after_durable) in [
-        ("sink-redshift::before-put", &[2][..], false),
-        ("sink-redshift::after-put", &[2], false),
-        ("sink-redshift::before-begin", &[2], false),
-        ("sink-redshift::after-copy", &[1, 3], false),
-        ("sink-redshift::before-commit", &[2], false),
-        ("sink-redshift::after-commit", &[1, 3], false),
-        ("sink-redshift::before-recovery", &[1], true),
-        ("sink-redshift::after-takeover", &[1], true),
-        ("sink-redshift::after-copy", &[1], true),
-        ("sink-redshift::after-commit", &[1, 2], true),
-    ] {
-        for strike in strikes {
+mod points {
+    use shardflow_stand_ins::kill::{KilledAt, killed_at, kills};
+
+    use super::Place;
+
+    /// Where the first start dies.
+    const FIRST: [KilledAt; 9] = [
+        killed_at("sink-redshift::after-stage", &[1, 20_000]),
+        killed_at("sink-redshift::before-prepare", &[2]),
+        killed_at("sink-redshift::before-put", &[2]),
+        killed_at("sink-redshift::after-put", &[2]),
+        killed_at("sink-redshift::before-begin", &[2]),
+        killed_at("sink-redshift::after-lock", &[1, 3]),
+        killed_at("sink-redshift::after-copy", &[1, 3]),
+        killed_at("sink-redshift::before-commit", &[2]),
+        killed_at("sink-redshift::after-commit", &[1, 3]),
+    ];
+
+    /// Where a start dies that finds an epoch durable and not visible.
+    const DURABLE: [KilledAt; 7] = [
+        killed_at("sink-redshift::before-recovery", &[1, 2]),
+        killed_at("sink-redshift::after-takeover", &[1, 2]),
+        killed_at("sink-redshift::before-begin", &[1]),
+        killed_at("sink-redshift::after-lock", &[1]),
+        killed_at("sink-redshift::after-copy", &[1]),
+        killed_at("sink-redshift::before-commit", &[1]),
+        killed_at("sink-redshift::after-commit", &[1, 2]),
+    ];
+
+    fn dies_and_goes_on(place: &Place, points: &[KilledAt], before: &[KilledAt]) {
+        for kill in kills(points) {
             place.reset();
-            if is_after_durable {
-                place.start(3, "commit::after-durable=kill(2)").dies();
-            }
-            eprintln!("{point} for the {strike}. time");
-            place.start(2, &format!("{point}=kill({strike})")).dies();
+            kills(before).for_each(|kill| place.dies(3, kill));
+            eprintln!("{kill}");
+            place.dies(2, kill);
             place.hold_so_far();
             place.start(1, "sink-redshift::before-commit=kill(1)").dies_or_succeeds();
             place.hold_so_far();
             place.start(2, "").succeeds();
             place.hold();
         }
+    }
+
+    #[test]
+    fn a_job_that_is_killed_at_any_point_loads_each_charge_once() {
+        let Some(place) = Place::redshift(100_000) else { return };
+        dies_and_goes_on(&place, &FIRST, &[]);
+    }
+
+    #[test]
+    fn so_does_one_that_is_killed_at_any_point_of_its_recovery() {
+        let Some(place) = Place::redshift(100_000) else { return };
+        dies_and_goes_on(&place, &DURABLE, &[killed_at("commit::after-durable", &[2])]);
     }
 }

@@ -101,12 +101,21 @@ impl Stream {
         answer.shards().iter().map(shard).collect()
     }
 
-    /// Splits the first open shard in the middle.
+    /// Splits the first open shard in the middle of its hash keys.
     pub(crate) async fn split(&self) {
         let (id, first, last, _) = self.shards().await.into_iter().find(|shard| shard.3).unwrap();
         let middle = first + (last - first) / 2;
         let call = self.client.split_shard().stream_name(STREAM).shard_to_split(id);
         call.new_starting_hash_key(middle.to_string()).send().await.unwrap();
+        self.settled().await;
+    }
+
+    /// Merges the first two open shards that are neighbours.
+    pub(crate) async fn merge(&self) {
+        let mut open: Vec<_> = self.shards().await.into_iter().filter(|shard| shard.3).collect();
+        open.sort_by_key(|shard| shard.1);
+        let call = self.client.merge_shards().stream_name(STREAM).shard_to_merge(&open[0].0);
+        call.adjacent_shard_to_merge(&open[1].0).send().await.unwrap();
         self.settled().await;
     }
 

@@ -22,6 +22,7 @@ use shardflow_sources::Files;
 use tempfile::TempDir;
 
 use super::redshift::Shared;
+use shardflow_stand_ins::kill::Kill;
 use shardflow_stand_ins::postgres::Database;
 use shardflow_stand_ins::redshift::{Copies, SYSTEM};
 
@@ -224,6 +225,13 @@ impl Place {
         Process { child: command.spawn().unwrap(), said }
     }
 
+    /// A process that kills itself at a point.
+    pub(crate) fn dies(&self, workers: usize, kill: Kill) {
+        let mut process = self.start(workers, &kill.to_string());
+        let status = process.end(PATIENCE).expect("it ends by itself");
+        assert_eq!(status.signal(), Some(9), "{kill}: {status}: {}", process.said());
+    }
+
     /// How many charges have come so far, and that none has come twice.
     pub(crate) fn hold_so_far(&self) -> u64 {
         if self.db.psql("SELECT to_regclass('rejected') IS NULL") == "t" {
@@ -313,12 +321,6 @@ impl Process {
             std::thread::sleep(Duration::from_millis(2));
         }
         self.killed_after(then)
-    }
-
-    /// It kills itself at a point.
-    pub(crate) fn dies(mut self) {
-        let status = self.end(PATIENCE).expect("it ends by itself");
-        assert_eq!(status.signal(), Some(9), "{status}: {}", self.said());
     }
 
     /// It kills itself at a point, or never comes there since it had done all before.
