@@ -388,8 +388,7 @@ impl DeliveryMetrics {
 
     /// A call begins; it is over when what this gives is dropped.
     pub fn call(&self) -> CallUnderWay {
-        self.calls.increment(1.0);
-        CallUnderWay(self.calls.clone())
+        CallUnderWay::begin(&self.calls)
     }
 }
 
@@ -397,6 +396,14 @@ impl DeliveryMetrics {
 /// this process counts with the same gauge.
 #[must_use = "the call is over when it is dropped"]
 pub struct CallUnderWay(Gauge);
+
+impl CallUnderWay {
+    /// A call that `calls` counts begins.
+    pub fn begin(calls: &Gauge) -> Self {
+        calls.increment(1.0);
+        Self(calls.clone())
+    }
+}
 
 impl std::fmt::Debug for CallUnderWay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

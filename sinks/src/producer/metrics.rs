@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Label, Unit};
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use shardflow::metrics::DeliveryMetrics;
+use shardflow::metrics::{CallUnderWay, DeliveryMetrics};
 
 use super::answers::Retried;
 
@@ -108,12 +108,12 @@ impl Metrics {
     }
 
     /// A call begins, with so many records in each stream record. It is over when what this gives is dropped.
-    pub(super) fn call(&self, packed: impl Iterator<Item = usize>) -> UnderWay {
+    pub(super) fn call(&self, packed: impl Iterator<Item = usize>) -> (CallUnderWay, Option<CallUnderWay>) {
         for records in packed {
             self.stream_records.increment(1);
             self.packed.record(records as f64);
         }
-        UnderWay::begin([Some(self.calls.clone()), self.sink.as_ref().map(|sink| sink.calls.clone())])
+        (CallUnderWay::begin(&self.calls), self.sink.as_ref().map(DeliveryMetrics::call))
     }
 
     /// It was answered.
@@ -152,23 +152,6 @@ impl Metrics {
     /// A record could not be put.
     pub(super) fn failed(&self) {
         self.failed.increment(1);
-    }
-}
-
-/// A call under way, which may come to its end with the producer.
-#[must_use]
-pub(super) struct UnderWay([Option<Gauge>; 2]);
-
-impl UnderWay {
-    fn begin(gauges: [Option<Gauge>; 2]) -> Self {
-        gauges.iter().flatten().for_each(|gauge| gauge.increment(1.0));
-        Self(gauges)
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.iter().flatten().for_each(|gauge| gauge.decrement(1.0));
     }
 }
 
