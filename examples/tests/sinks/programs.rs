@@ -241,7 +241,7 @@ fn a_stream_is_copied_at_least_once() {
     assert_eq!(found.len(), units.len(), "a record has one place");
 }
 
-/// What was copied, by its place in the first stream.
+/// What was copied, by its id.
 fn copied(runtime: &Runtime, client: &aws_sdk_kinesis::Client) -> BTreeMap<String, u64> {
     runtime
         .block_on(read_stream(client, "copy"))
@@ -252,7 +252,7 @@ fn copied(runtime: &Runtime, client: &aws_sdk_kinesis::Client) -> BTreeMap<Strin
         })
         .map(|data| {
             let row: Value = serde_json::from_slice(&data).unwrap();
-            (row["from"].as_str().unwrap().to_owned(), row["usage"]["units"].as_u64().unwrap())
+            (row["id"].as_str().unwrap().to_owned(), row["usage"]["units"].as_u64().unwrap())
         })
         .collect()
 }
