@@ -48,7 +48,7 @@ impl Sink<Named> for AtOnce {
     }
 
     fn writer(&self, _context: &SinkContext, _worker: usize) -> Result<Box<dyn SinkWriter<Named>>> {
-        Ok(Box::new(AtOnceWriter { sink: self.clone(), open: Vec::new() }))
+        Ok(Box::new(AtOnceWriter { sink: self.clone(), open: Vec::new(), begun: None }))
     }
 }
 
@@ -65,15 +65,23 @@ impl Committer for AtOnce {
 struct AtOnceWriter {
     sink: AtOnce,
     open: Vec<Named>,
+    /// The epoch that it was told of last.
+    begun: Option<Epoch>,
 }
 
 impl SinkWriter<Named> for AtOnceWriter {
+    fn begin(&mut self, epoch: Epoch) {
+        assert!(self.open.is_empty() && self.begun < Some(epoch), "{epoch} begins before the end of {:?}", self.begun);
+        self.begun = Some(epoch);
+    }
+
     fn stage(&mut self, record: &Named) -> Result<()> {
         self.open.push(record.clone());
         Ok(())
     }
 
     fn prepare(&mut self, epoch: Epoch) -> Result<Option<Prepared>> {
+        assert!(self.open.is_empty() || self.begun == Some(epoch), "{epoch} ends, and {:?} began", self.begun);
         let named = self.open.drain(..).map(|named| (epoch.number(), named));
         lock(&self.sink.written).extend(named);
         Ok(None)

@@ -87,6 +87,8 @@ pub(super) struct Writer<T, W: BatchWriter<T>> {
     delivering: Delivering<T, W>,
     rejected: RejectedWriter,
     incarnation: Incarnation,
+    /// The open epoch.
+    epoch: Epoch,
     /// Records taken in this start.
     taken: u64,
     in_flight: u64,
@@ -94,14 +96,18 @@ pub(super) struct Writer<T, W: BatchWriter<T>> {
 
 impl<T, W: BatchWriter<T>> Writer<T, W> {
     pub(super) fn new(delivering: Delivering<T, W>, rejected: RejectedWriter, incarnation: Incarnation) -> Self {
-        Self { delivering, rejected, incarnation, taken: 0, in_flight: 0 }
+        Self { delivering, rejected, incarnation, epoch: Epoch::default(), taken: 0, in_flight: 0 }
     }
 }
 
 impl<T: 'static, W: BatchWriter<T>> SinkWriter<T> for Writer<T, W> {
+    fn begin(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+    }
+
     fn stage(&mut self, record: &T) -> Result<()> {
         let Delivering { delivery, batcher, outstanding, .. } = &mut self.delivering;
-        let version = Version::new(self.incarnation, self.taken);
+        let version = Version::new(self.incarnation, self.epoch, self.taken);
         self.taken = self.taken.saturating_add(1);
         let entry = match delivery.to.entry(record, version) {
             Ok(entry) => entry,
