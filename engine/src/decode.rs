@@ -6,27 +6,38 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::source::{RawBatch, RecordMeta};
-use crate::vocabulary::{RecordId, SplitId};
+use crate::vocabulary::{RecordId, SourceId, SplitId};
 
 /// A raw record: its bytes, where it stands, and what its source says of it.
 #[derive(Debug, Clone, Copy)]
 pub struct RawRecord<'a> {
     bytes: &'a [u8],
+    source: &'a SourceId,
     split: &'a SplitId,
     batch: &'a RawBatch,
     index: usize,
 }
 
 impl<'a> RawRecord<'a> {
-    /// The records of a batch of `split`, in order.
-    pub fn of(split: &'a SplitId, batch: &'a RawBatch) -> impl ExactSizeIterator<Item = RawRecord<'a>> {
-        batch.records().enumerate().map(move |(index, bytes)| RawRecord { bytes, split, batch, index })
+    /// The records of a batch of `split`, a split of `source`, in order.
+    pub fn of(
+        source: &'a SourceId,
+        split: &'a SplitId,
+        batch: &'a RawBatch,
+    ) -> impl ExactSizeIterator<Item = RawRecord<'a>> {
+        batch.records().enumerate().map(move |(index, bytes)| RawRecord { bytes, source, split, batch, index })
     }
 
     /// Its bytes.
     #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
+    }
+
+    /// The input it was read from.
+    #[must_use]
+    pub fn source(&self) -> &'a SourceId {
+        self.source
     }
 
     /// The split it was read from.
@@ -100,6 +111,8 @@ pub trait Decoder: Send + Sync + 'static {
 pub struct Sourced<T> {
     /// The value.
     pub value: T,
+    /// The input it was read from: `kinesis:arn:aws:kinesis:eu-west-1:…`, `file:/data/usage`.
+    pub source: SourceId,
     /// The split it was read from: a file, a shard.
     pub split: SplitId,
     /// Where it stands in the split, in the source's own notation: `1024`, `4957…:3`.
@@ -109,10 +122,27 @@ pub struct Sourced<T> {
 }
 
 impl<T> Sourced<T> {
-    /// The record's id, which a replay repeats. `source` is the source's name in the flow.
+    /// The record's id, which a replay repeats: of source, split and position. Two records of an aggregate have two
+    /// positions, `4957…:0` and `4957…:1`.
+    ///
+    /// It is the record's, and not the job's: whoever passes the record on gives it this id, so that a job which takes over
+    /// from another repeats what that one wrote. What a program makes of records is its own, and wants ids of its own
+    /// ([`Flow::ids`](crate::Flow::ids)), as do the parts that one record is split into:
+    ///
+    /// ```
+    /// use shardflow::{Flow, RecordId, Result, Sourced};
+    /// # fn program(flow: &Flow<'_>, sourced: &Sourced<String>) -> Result<()> {
+    /// let alerts = flow.ids("alerts");
+    /// let second_alert: RecordId = alerts.id(&(sourced.id(), 1))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Folders of one path on two machines are one source by their names: where both go to one place, put the machine's name
+    /// in too.
     #[must_use]
-    pub fn id(&self, source: &str) -> RecordId {
-        RecordId::of(&(source, &self.split, &self.position))
+    pub fn id(&self) -> RecordId {
+        RecordId::of_record(self.source.as_str(), self.split.as_str(), &self.position)
     }
 }
 
@@ -126,13 +156,15 @@ impl<D: Decoder> Decoder for WithSource<D> {
     /// Without a source: a record that is decoded outside of a job.
     fn decode(&self, raw: &[u8]) -> Result<Self::Output, String> {
         let value = self.0.decode(raw)?;
-        Ok(Sourced { value, split: SplitId::new(""), position: String::new(), meta: RecordMeta::default() })
+        let (source, split) = (SourceId::new(""), SplitId::new(""));
+        Ok(Sourced { value, source, split, position: String::new(), meta: RecordMeta::default() })
     }
 
     fn decode_record(&self, record: &RawRecord<'_>) -> Result<Self::Output, String> {
         let value = self.0.decode_record(record)?;
         let meta = record.meta().cloned().unwrap_or_default();
-        Ok(Sourced { value, split: record.split().clone(), position: record.position(), meta })
+        let (source, split) = (record.source().clone(), record.split().clone());
+        Ok(Sourced { value, source, split, position: record.position(), meta })
     }
 }
 
@@ -143,10 +175,20 @@ pub struct Rejected {
     pub error: String,
     /// The record as it came in; what is no UTF-8 is replaced by U+FFFD.
     pub raw: String,
+    /// The input it came from: `kinesis:arn:aws:kinesis:eu-west-1:…`, `file:/data/usage`.
+    pub source: String,
     /// The split it came from.
     pub split: String,
     /// Where it stands in the split, in the source's own notation.
     pub position: String,
+}
+
+impl Rejected {
+    /// The record's id, which a replay repeats: as of [`Sourced::id`].
+    #[must_use]
+    pub fn id(&self) -> RecordId {
+        RecordId::of_record(&self.source, &self.split, &self.position)
+    }
 }
 
 /// Decodes one JSON value a record. Made by [`json`].

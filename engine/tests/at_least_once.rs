@@ -309,6 +309,49 @@ fn an_epoch_is_written_though_its_writer_is_gone() {
     assert_eq!(service.written(), [0, 1, 2, 3, 4]);
 }
 
+/// A service that is told the version of each record.
+#[derive(Clone)]
+struct Versioned(Service, Arc<Mutex<Vec<Version>>>);
+
+impl BatchWriter<u64> for Versioned {
+    type Entry = u64;
+
+    fn limits(&self) -> Batching {
+        self.0.limits()
+    }
+
+    fn entry(&self, record: &u64, version: Version) -> Result<u64, Refused> {
+        self.1.lock().unwrap().push(version);
+        self.0.entry(record, version)
+    }
+
+    fn bytes(&self, entry: &u64) -> usize {
+        self.0.bytes(entry)
+    }
+
+    fn text(&self, entry: &u64) -> String {
+        self.0.text(entry)
+    }
+
+    fn write<'a>(&'a self, entries: &'a [u64]) -> BoxFuture<'a, Written> {
+        self.0.write(entries)
+    }
+}
+
+/// A split may go to another worker, or its child to one: in a later epoch, with versions that go on.
+#[test]
+fn versions_grow_from_epoch_to_epoch_at_whichever_worker() {
+    let versions = Arc::new(Mutex::new(Vec::new()));
+    let sink = at_least_once(Versioned(Service::good(), Arc::clone(&versions)));
+    let mut writers = [0, 1].map(|worker| Sink::<u64>::writer(&sink, &context("job", "results"), worker).unwrap());
+    for (epoch, worker, count) in [(1, 0, 5), (2, 1, 2), (4, 0, 1), (5, 1, 3)] {
+        writers[worker].begin(Epoch::new(epoch));
+        (0..count).for_each(|number| writers[worker].stage(&number).unwrap());
+    }
+    let versions = versions.lock().unwrap();
+    assert!(versions.len() == 11 && versions.windows(2).all(|pair| pair[0] < pair[1]), "{versions:?}");
+}
+
 #[test]
 fn a_failure_is_known_before_the_epoch_is_over() {
     let service = Service::new(|_, _| Written::Failed(trouble(None, Outcome::Determinate)));

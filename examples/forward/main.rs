@@ -5,15 +5,15 @@
 //! ```
 //!
 //! Records keep their partition key and their order under it, through splits and merges of both streams. A crash may put some
-//! again; each carries its place in the first stream, `{"from":"shardId-000000000000/4957…","usage":{…}}`, by which a reader
-//! drops repeats (`.dedupe`). Records that the stream does not take lie in `refused/`, with the reason.
+//! again; each carries an id of its place in the first stream, `{"id":"8d758d751a3d9e2c370aa49284a45e41","usage":{…}}`, by which a
+//! reader drops repeats (`.dedupe`). Records that the stream does not take lie in `refused/`, with the reason.
 
 use std::path::PathBuf;
 
 use clap::Parser;
 use serde::{Deserialize, Serialize};
 use shardflow::decode::Sourced;
-use shardflow::{Decoder, EventTime, Job, JobArgs, Lag, init_logging, json, seconds};
+use shardflow::{Decoder, EventTime, Job, JobArgs, Lag, RecordId, init_logging, json, seconds};
 use shardflow_sinks::producer::Aggregation;
 use shardflow_sinks::{files, kinesis};
 use shardflow_sources::Kinesis;
@@ -51,7 +51,7 @@ struct Usage {
 /// What is written.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Forwarded {
-    from: String,
+    id: RecordId,
     #[serde(skip)]
     key: String,
     usage: Usage,
@@ -59,9 +59,9 @@ struct Forwarded {
 
 impl From<Sourced<Usage>> for Forwarded {
     fn from(sourced: Sourced<Usage>) -> Self {
-        let from = format!("{}/{}", sourced.split, sourced.position);
+        let id = sourced.id();
         let key = sourced.meta.partition_key.map_or_else(|| sourced.value.account.clone(), |key| key.to_string());
-        Self { from, key, usage: sourced.value }
+        Self { id, key, usage: sourced.value }
     }
 }
 

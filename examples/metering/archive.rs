@@ -46,7 +46,7 @@ pub struct Archived {
 
 impl From<Sourced<Received>> for Archived {
     fn from(sourced: Sourced<Received>) -> Self {
-        let Sourced { value, split, position, meta } = sourced;
+        let Sourced { value, split, position, meta, source: _ } = sourced;
         let usage = value.usage.clone();
         Self {
             id: usage.id.to_string(),

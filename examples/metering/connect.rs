@@ -9,29 +9,31 @@ use std::path::Path;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use shardflow::sink::at_least_once;
-use shardflow::{RecordId, Stream};
+use shardflow::{RecordId, Stream, WindowResult};
 use shardflow_sinks::{FileSink, dynamodb, files, kinesis, opensearch, postgres};
 
 use super::archive::{self, StoredBill, StoredCharge};
 use super::outputs::{Output, SinkSpec, Target, steps};
-use super::types::Charge;
+use super::types::{Charge, Key, Total};
 
 /// A charge that names itself: services know it by its id.
 #[derive(Debug, Clone, Serialize)]
 pub struct NamedCharge {
-    /// What tells it from all others, and is the same when it is written again.
-    pub id: String,
+    /// What tells it from all others, those of other jobs too, and is the same when it is written again.
+    pub id: RecordId,
     /// The charge.
     #[serde(flatten)]
     pub charge: Charge,
 }
 
-impl From<Charge> for NamedCharge {
-    fn from(charge: Charge) -> Self {
-        let id = RecordId::of(&("charges", &charge.account, &charge.meter, charge.window_start)).to_string();
-        Self { id, charge }
+impl NamedCharge {
+    fn of(result: WindowResult<Key, Total>) -> Self {
+        Self { id: result.id(), charge: Charge::of(result) }
     }
 }
+
+/// What the job has found, before it is a charge.
+type Results<'scope> = Stream<'scope, WindowResult<Key, Total>>;
 
 /// What an account has come to so far.
 #[derive(Debug, Clone, Serialize)]
@@ -63,19 +65,20 @@ impl Billed {
 }
 
 /// Writes charges and bills to the sinks. Charges that no sink takes go to the folder `charges` of the output.
-pub fn charges_and_bills(charges: Stream<'_, Charge>, sinks: &[SinkSpec], out: &Path) {
+pub fn charges_and_bills(results: Results<'_>, sinks: &[SinkSpec], out: &Path) {
     let named: Vec<(String, &SinkSpec)> = steps(sinks).into_iter().zip(sinks).collect();
     let of = |output: Output| named.iter().filter(move |(_, spec)| spec.output == output);
     if of(Output::Charges).next().is_none() {
-        charges.clone().sink("charges", files(out).prefix("charges"));
+        results.clone().map(Charge::of).sink("charges", files(out).prefix("charges"));
     }
     for (step, spec) in of(Output::Charges) {
-        charge_sink(charges.clone(), step, &spec.target, out);
+        charge_sink(results.clone(), step, &spec.target, out);
     }
     if of(Output::Bill).next().is_none() {
         return;
     }
-    let bills = charges
+    let bills = results
+        .map(Charge::of)
         .key_by(|charge: &Charge| charge.account.clone())
         .running()
         .fold("bills", Billed::default, Billed::add)
@@ -90,28 +93,28 @@ pub fn charges_and_bills(charges: Stream<'_, Charge>, sinks: &[SinkSpec], out: &
     }
 }
 
-fn charge_sink(charges: Stream<'_, Charge>, step: &str, target: &Target, out: &Path) {
+fn charge_sink(results: Results<'_>, step: &str, target: &Target, out: &Path) {
     let refused = refused(out, step);
     match target {
-        Target::Files(folder) => charges.sink(step, files(folder).prefix("charges")),
-        Target::Store(url) => charges.map(StoredCharge::from).sink(step, archive::charges(url)),
+        Target::Files(folder) => results.map(Charge::of).sink(step, files(folder).prefix("charges")),
+        Target::Store(url) => results.map(Charge::of).map(StoredCharge::from).sink(step, archive::charges(url)),
         // A window has one charge, which never changes: writing it again writes the same.
         Target::DynamoDb(table) => {
             let table = dynamodb(table).key("id").put();
-            charges.map(NamedCharge::from).sink(step, at_least_once(table).rejected_to(refused));
+            results.map(NamedCharge::of).sink(step, at_least_once(table).rejected_to(refused));
         }
         Target::Postgres { connection, table } => {
             let columns = ["account", "meter", "window_start", "window_end", "qty", "count", "max"];
             let sink = postgres(connection).table(table).fields(columns);
-            charges.sink(step, sink.rejected_to_table(format!("{table}_rejected")));
+            results.map(Charge::of).sink(step, sink.rejected_to_table(format!("{table}_rejected")));
         }
         Target::OpenSearch { node, index } => {
-            let sink = opensearch([node], |charge: &NamedCharge| charge.id.clone()).index(index);
-            charges.map(NamedCharge::from).sink(step, sink.rejected_to(refused));
+            let sink = opensearch([node], |charge: &NamedCharge| charge.id.to_string()).index(index);
+            results.map(NamedCharge::of).sink(step, sink.rejected_to(refused));
         }
         Target::Kinesis(stream) => {
             let sink = kinesis(stream).partition_key(|named: &NamedCharge| named.charge.account.to_string());
-            charges.map(NamedCharge::from).sink(step, sink.ordered().rejected_to(refused));
+            results.map(NamedCharge::of).sink(step, sink.ordered().rejected_to(refused));
         }
     }
 }

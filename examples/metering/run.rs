@@ -21,7 +21,7 @@ use super::decode::UsageDecoder;
 use super::outputs::SinkSpec;
 use super::reference::Semantics;
 use super::report::Reporter;
-use super::types::{AsItCame, Charge, Received, Total};
+use super::types::{AsItCame, Received, Total};
 
 /// Runs the job to the end of its input, or until it is asked to stop.
 ///
@@ -88,12 +88,11 @@ fn compute(raw: Raw<'_>, decoder: UsageDecoder, semantics: &Semantics, out: &Pat
         keyed.dedupe("seen-ids", |received| received.usage.id.clone(), millis(dedupe))
     };
     let late = files(out).prefix("late");
-    let charges = once
+    let results = once
         .window(tumbling(millis(window)).grace(millis(grace)))
         .late_with(move |records| records.map(AsItCame).sink("late", late))
-        .fold("minute-totals", Total::default, |total, received| total.add(&received.usage))
-        .map(|result| Charge::new(result.key, result.window, result.value));
-    charges_and_bills(charges, sinks, out);
+        .fold("minute-totals", Total::default, |total, received| total.add(&received.usage));
+    charges_and_bills(results, sinks, out);
 }
 
 /// Usage with its event time; what is no usage goes to the folder `rejected`, and all that is to the archives, with its place in

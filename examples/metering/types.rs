@@ -4,7 +4,7 @@ use compact_str::CompactString;
 use serde::ser::Error;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
-use shardflow::Window;
+use shardflow::{Window, WindowResult};
 
 /// What usage is charged by: an account and one of its meters.
 pub type Key = (CompactString, CompactString);
@@ -160,6 +160,12 @@ impl Charge {
             count: total.count,
             max: total.max,
         }
+    }
+
+    /// The charge of a result.
+    #[must_use]
+    pub fn of(result: WindowResult<Key, Total>) -> Self {
+        Self::new(result.key, result.window, result.value)
     }
 
     /// Its sums alone.

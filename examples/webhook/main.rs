@@ -5,15 +5,15 @@
 //! ```
 //!
 //! The files in `usage/` hold lines like `{"account":"acme","at":1700000000000,"units":7}`, with `at` in milliseconds since
-//! 1970. Each call carries one alert, `{"account":"acme","minute":1700000000000,"units":230}`, with an idempotency key that is
-//! the same when the call is made again, and the HMAC-SHA256 of its body under `WEBHOOK_KEY`. Alerts that the receiver refuses
+//! 1970. Each call carries one alert, `{"account":"acme","minute":1700000000000,"units":230}`, with an idempotency key, the result's
+//! id, that is the same when the call is made again, and the HMAC-SHA256 of its body under `WEBHOOK_KEY`. Alerts that the receiver refuses
 //! lie in `refused/`, with the reason.
 
 use std::path::PathBuf;
 
 use clap::Parser;
 use serde::{Deserialize, Serialize};
-use shardflow::{EventTime, Job, JobArgs, Lag, init_logging, json, minutes, seconds, tumbling};
+use shardflow::{EventTime, Job, JobArgs, Lag, RecordId, init_logging, json, minutes, seconds, tumbling};
 use shardflow_sinks::{files, webhook};
 use shardflow_sources::Files;
 
@@ -51,6 +51,8 @@ struct Usage {
 /// What is sent.
 #[derive(Debug, Clone, Serialize)]
 struct Alert {
+    #[serde(skip)]
+    id: RecordId,
     account: String,
     minute: u64,
     units: u64,
@@ -59,7 +61,7 @@ struct Alert {
 fn main() -> shardflow::Result<()> {
     init_logging()?;
     let Args { input, url, limit, refused, key, job } = Args::parse();
-    let mut alerts = webhook(url).id(|alert: &Alert| format!("{}/{}", alert.account, alert.minute));
+    let mut alerts = webhook(url).id(|alert: &Alert| alert.id.to_string());
     if let Some(key) = key {
         alerts = alerts.hmac_sha256("X-Signature-256", key);
     }
@@ -74,7 +76,12 @@ fn main() -> shardflow::Result<()> {
             .discard_late()
             .fold("units", || 0_u64, |units, usage| *units = units.saturating_add(usage.units))
             .filter(move |result| result.value > limit)
-            .map(|result| Alert { account: result.key, minute: result.window.start().as_millis(), units: result.value })
+            .map(|result| Alert {
+                id: result.id(),
+                account: result.key,
+                minute: result.window.start().as_millis(),
+                units: result.value,
+            })
             .sink("alerts", alerts.clone());
     })?;
     tracing::info!(committed = ?summary.committed, "stopped");

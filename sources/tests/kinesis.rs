@@ -121,6 +121,19 @@ async fn next(reader: &mut dyn Reader) -> Option<(Vec<u32>, Position)> {
     Some((numbers, batch.after().clone()))
 }
 
+/// The ids of its records are made of this: a name may mean a stream in each region.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_one_input_by_its_name_and_by_its_arn() {
+    let emulator = Emulator::start(1).await;
+    let answer = emulator.client.describe_stream_summary().stream_name("usage").send().await.unwrap();
+    let arn = answer.stream_description_summary().unwrap().stream_arn().to_owned();
+    let by_arn = Kinesis::stream(&arn).sdk_config(emulator.config.clone());
+    for source in [emulator.source(), by_arn] {
+        let input = open(&source, KnownSplits::new()).await.unwrap().input().unwrap();
+        assert_eq!(input.as_str(), format!("kinesis:{arn}"));
+    }
+}
+
 /// An engine that keeps to the port: opens a split when its parents have ended, reads all in turn.
 struct Engine {
     enumerator: Box<dyn Enumerator>,

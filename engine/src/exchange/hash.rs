@@ -4,14 +4,15 @@ use bincode::Options;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::error::{Error, Result};
+
 /// Hashes a key by its serialized form: XXH3 (64 bits, seed 0) over bincode 1.3 with fixed-width, little-endian integers.
 ///
 /// `std::hash::Hash` is not used, because what a type feeds it may change with the compiler and differs between
 /// machines. State outlives both. `scratch` is cleared and filled with the serialized key; passing the same one again
 /// saves the allocation.
 ///
-/// A key whose `Serialize` returns an error is hashed by what it wrote until then. Equal keys still meet on one worker,
-/// and the error itself is reported by whoever stores the key, with the name of the step.
+/// A value whose `Serialize` returns an error is hashed by what it wrote until then. In a job no key is: `key_by` refuses it.
 ///
 /// # Examples
 /// ```
@@ -22,11 +23,30 @@ use xxhash_rust::xxh3::xxh3_64;
 /// ```
 #[inline]
 pub fn stable_hash<K: Serialize + ?Sized>(key: &K, scratch: &mut Vec<u8>) -> u64 {
-    scratch.clear();
-    let options = bincode::DefaultOptions::new().with_fixint_encoding();
     // The result is dropped on purpose: see above.
-    let _ = options.serialize_into(&mut *scratch, key);
+    let _ = write(key, scratch);
     xxh3_64(scratch)
+}
+
+/// The same, for a key that comes in.
+///
+/// # Errors
+/// The key cannot be serialized.
+#[inline]
+pub(crate) fn try_stable_hash<K: Serialize + ?Sized>(key: &K, scratch: &mut Vec<u8>) -> Result<u64> {
+    match write(key, scratch) {
+        Ok(()) => Ok(xxh3_64(scratch)),
+        Err(error) => {
+            let name = std::any::type_name::<K>();
+            Err(Error::config(format!("could not key a record by a `{name}`")).caused_by(error))
+        }
+    }
+}
+
+#[inline]
+fn write<K: Serialize + ?Sized>(key: &K, scratch: &mut Vec<u8>) -> bincode::Result<()> {
+    scratch.clear();
+    bincode::DefaultOptions::new().with_fixint_encoding().serialize_into(&mut *scratch, key)
 }
 
 #[cfg(test)]
@@ -83,5 +103,8 @@ mod tests {
             }
         }
         assert_eq!(hash(&(7_u32, Broken)), hash(&(7_u32, Broken)));
+        let error = try_stable_hash(&(7_u32, Broken), &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("Broken") && error.ends_with("broken"), "{error}");
+        assert_eq!(try_stable_hash("acme", &mut Vec::new()).unwrap(), hash("acme"));
     }
 }

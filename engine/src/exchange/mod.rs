@@ -11,3 +11,4 @@ mod hash;
 
 pub use groups::KeyGroups;
 pub use hash::stable_hash;
+pub(crate) use hash::try_stable_hash;

@@ -33,7 +33,7 @@ use crate::operators::{self, Flowing, Outputs, Time, Unpack};
 use crate::sink::Sink;
 use crate::snapshot::StepInfo;
 use crate::source::Source;
-use crate::vocabulary::StepName;
+use crate::vocabulary::{IdNamespace, StepName};
 
 /// A job's program under construction, on one worker.
 ///
@@ -59,6 +59,33 @@ impl<'scope> Flow<'scope> {
     /// The control streams of all steps.
     pub(crate) fn into_control(self) -> Vec<Flowing<'scope, Control>> {
         self.inner.control.take()
+    }
+
+    /// What ids are made in that name the records of a step of this job: of [`process`](KeyedStream::process), or of a `map` that
+    /// makes something new. Results of windows and running aggregates bring theirs along.
+    ///
+    /// An id is repeated by a replay if it is made of what the record is: a key, an event time, the id of the record that it
+    /// comes from. It is not if it is made of a random number, the clock, or a counter of the process.
+    ///
+    /// # Examples
+    /// ```
+    /// use shardflow::{EventTime, Flow, RecordId, Stream};
+    ///
+    /// struct Alert { meter: String, silent_since: EventTime }
+    ///
+    /// fn named(flow: &Flow<'_>, alerts: Stream<'_, Alert>) {
+    ///     let ids = flow.ids("silence");
+    ///     alerts
+    ///         .map(move |alert| {
+    ///             let id = ids.id(&(&alert.meter, alert.silent_since)).expect("a text and a time can be written");
+    ///             (id, alert.meter)
+    ///         })
+    ///         .sink("alerts", shardflow::testing::Collected::<(RecordId, String)>::new());
+    /// }
+    /// ```
+    #[must_use]
+    pub fn ids(&self, step: &str) -> IdNamespace {
+        IdNamespace::of_step(&self.inner.context.job, step)
     }
 
     /// Reads from `source`. Its raw records must be decoded first.

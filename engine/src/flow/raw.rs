@@ -22,7 +22,10 @@ impl<'scope> Raw<'scope> {
     /// Decodes each record. Gives the values, and the records that could not be decoded, each with its reason and place.
     #[must_use = "both the values and the rejected records want a place to go"]
     pub fn decode<D: Decoder>(self, decoder: D) -> (Untimed<'scope, D::Output>, Rejects<'scope, Rejected>) {
-        let (good, bad) = operators::decode(&self.inner.context, &self.origin.step, self.stream, decoder);
+        let Origin { step, hub } = &self.origin;
+        // Nothing comes where a plan is made.
+        let source = hub.as_ref().map_or_else(|| "".into(), |hub| hub.input());
+        let (good, bad) = operators::decode(&self.inner.context, step, source, self.stream, decoder);
         let rejects = Rejects { inner: Rc::clone(&self.inner), stream: bad };
         (Untimed { inner: self.inner, origin: self.origin, stream: good }, rejects)
     }

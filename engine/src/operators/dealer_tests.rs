@@ -31,7 +31,7 @@ impl Reader for Silent {
 }
 
 fn hub(workers: usize) -> SourceHub {
-    SourceHub::new(StepName::new("source"), workers, WatermarkBoard::default(), None)
+    SourceHub::new(StepName::new("source"), "input".into(), workers, WatermarkBoard::default(), None)
 }
 
 fn dealer(hub: &SourceHub) -> Dealer<'_> {

@@ -16,7 +16,7 @@ use super::context::{JobContext, lock};
 use super::dealer::Dealer;
 use crate::event_time::WatermarkBoard;
 use crate::source::{Enumerator, Forgotten, KnownSplits, Reader, Split, SplitRecord};
-use crate::vocabulary::{Epoch, SplitId, StepName};
+use crate::vocabulary::{Epoch, SourceId, SplitId, StepName};
 
 /// What a worker's source operator is told.
 pub(crate) enum HubMessage {
@@ -59,6 +59,8 @@ struct Inbox {
 /// One source of a process, as its operators see it.
 pub(crate) struct SourceHub {
     pub(super) step: StepName,
+    /// Which input this is, in the ids of its records.
+    input: SourceId,
     /// Which input this is, where that is still to be stored.
     new_identity: Option<String>,
     inboxes: Vec<Mutex<Inbox>>,
@@ -79,12 +81,19 @@ pub(crate) struct SourceHub {
 }
 
 impl SourceHub {
-    /// A hub for `workers` workers, with the watermarks of the last committed epoch. `new_identity`: which input it is,
-    /// where that is not stored yet.
-    pub(crate) fn new(step: StepName, workers: usize, board: WatermarkBoard, new_identity: Option<String>) -> Self {
+    /// A hub of `input` for `workers` workers, with the watermarks of the last committed epoch. `new_identity`: which input it
+    /// is, where that is not stored yet.
+    pub(crate) fn new(
+        step: StepName,
+        input: SourceId,
+        workers: usize,
+        board: WatermarkBoard,
+        new_identity: Option<String>,
+    ) -> Self {
         let (reports, receiver) = unbounded_channel();
         Self {
             step,
+            input,
             new_identity,
             inboxes: (0..workers).map(|_| Mutex::default()).collect(),
             reports,
@@ -97,6 +106,12 @@ impl SourceHub {
             idle_after: OnceLock::new(),
             time_wakers: Mutex::default(),
         }
+    }
+
+    /// Which input this is, in the ids of its records. Made anew for each who asks: workers that share one would write to one
+    /// counter of its users with every record.
+    pub(crate) fn input(&self) -> SourceId {
+        SourceId::new(self.input.as_str())
     }
 
     /// Which input this is, where that is to be stored with the first epoch.

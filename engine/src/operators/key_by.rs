@@ -13,7 +13,7 @@ use super::context::JobContext;
 use super::stateful::{EpochLogic, Intake, Outputs, stateful};
 use super::{Flowing, unary};
 use crate::error::Result;
-use crate::exchange::{KeyGroups, stable_hash};
+use crate::exchange::{KeyGroups, try_stable_hash};
 use crate::vocabulary::{Event, Key, Record, StepName};
 
 /// A record with its key. The hash travels along: it routes the record, and finds its state.
@@ -58,7 +58,7 @@ pub(super) fn stateful_by_key<'scope, K: Key, T: Record, L: EpochLogic<In = Keye
     let mut scratch = Vec::new();
     let routed = unary(context, name, stream, move |events| {
         flight.flight.sent::<Keyed<K, T>>(events.len());
-        Ok(route(events, &selector, groups, workers, &mut scratch)) as Result<_>
+        route(events, &selector, groups, workers, &mut scratch)
     });
     let intake = Intake {
         pact: Exchange::new(|batch: &Routed<_>| batch.to),
@@ -69,20 +69,23 @@ pub(super) fn stateful_by_key<'scope, K: Key, T: Record, L: EpochLogic<In = Keye
 }
 
 /// Keys `events` and shares them out to the workers of their keys.
+///
+/// # Errors
+/// A key that cannot be serialized: it could not be stored, and the ids of its results would be those of other keys too.
 fn route<K: Key, T>(
     events: Vec<Event<T>>,
     selector: impl Fn(&T) -> K,
     groups: KeyGroups,
     workers: usize,
     scratch: &mut Vec<u8>,
-) -> Vec<Routed<Keyed<K, T>>> {
+) -> Result<Vec<Routed<Keyed<K, T>>>> {
     // An even share and an eighth more: with keys spread evenly no batch grows on the way.
     let even = events.len().div_ceil(workers.max(1));
     let share = even.saturating_add(even / 8).min(events.len());
     let mut batches: Vec<_> = (0..workers as u64).map(|to| Routed { to, records: Vec::new() }).collect();
     for event in events {
         let key = selector(&event.value);
-        let hash = stable_hash(&key, scratch);
+        let hash = try_stable_hash(&key, scratch)?;
         if let Some(Routed { records, .. }) = batches.get_mut(groups.worker_of(groups.group_of(hash), workers)) {
             if records.is_empty() {
                 records.reserve(share);
@@ -91,18 +94,19 @@ fn route<K: Key, T>(
         }
     }
     batches.retain(|batch| !batch.records.is_empty());
-    batches
+    Ok(batches)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::stable_hash;
     use crate::vocabulary::EventTime;
 
     fn routed(values: std::ops::Range<u64>, workers: usize) -> Vec<Routed<Keyed<u64, u64>>> {
         let events = values.map(|value| Event { at: EventTime::from_millis(value), ..Event::untimed(value) }).collect();
         let groups = KeyGroups::new(256).expect("not 0");
-        route(events, |value| value % 100, groups, workers, &mut Vec::new())
+        route(events, |value| value % 100, groups, workers, &mut Vec::new()).expect("numbers can be written")
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::window::Fold;
 use crate::error::Result;
 use crate::state::Place;
 use crate::state::changelog::{ChangelogWriter, Table};
-use crate::vocabulary::{Epoch, Event, EventTime, Key, Record, State, StepName};
+use crate::vocabulary::{Epoch, Event, EventTime, IdNamespace, Key, Record, RecordId, State, StepName};
 
 /// Accumulators.
 const TOTALS: Table = Table(0);
@@ -29,6 +29,24 @@ pub struct RunningResult<K, V> {
     pub key: K,
     /// What its records so far were folded into.
     pub value: V,
+    /// What its step's ids are made in.
+    pub ids: IdNamespace,
+}
+
+impl<K: Key, V> RunningResult<K, V> {
+    /// The id of what the key's records come to, which a replay repeats: of job, step and key. All results of the key have it.
+    ///
+    /// One of them has no id of its own. A key's records may come from several splits, and a replay may read those in another
+    /// order: then the results in between are others, though the last is the same. So a running result is written under
+    /// this id (or the key) with a version, by a sink that keeps the latest (`newest_by`, `guarded_by`, `version`). The best
+    /// version is how many records are in it: it follows from the data, and only grows.
+    ///
+    /// # Panics
+    /// The key cannot be serialized. A step's own results have no such keys: `key_by` refuses them.
+    #[must_use]
+    pub fn key_id(&self) -> RecordId {
+        self.ids.id(&self.key).expect("key_by takes no key that cannot be serialized")
+    }
 }
 
 /// What a running step is made of.
@@ -50,12 +68,14 @@ pub(crate) fn running<'scope, K: Key, T: Record, A: State, V: Clone + 'static>(
     let RunningStep { name, fold } = step;
     let share = Share::new(context, &name, worker);
     let totals = TieredState::restore(context, &share, TOTALS, &mut |_, _, _, _| Ok(()))?;
-    let logic = RunningLogic { share, fold, totals, places: Vec::new() };
+    let ids = share.ids();
+    let logic = RunningLogic { share, ids, fold, totals, places: Vec::new() };
     Ok(stateful_by_key(context, &name, flow, logic))
 }
 
 struct RunningLogic<K, T, A, V> {
     share: Share,
+    ids: IdNamespace,
     fold: Fold<A, T, V>,
     totals: TieredState<K, A>,
     places: Vec<Option<Place>>,
@@ -79,7 +99,8 @@ impl<K: Key, T: Record, A: State, V: Clone + 'static> EpochLogic for RunningLogi
                 let accumulator = self.totals.state.upsert_at(*place, hash, group, &key, || (self.fold.empty)());
                 (self.fold.add)(accumulator, &event.value);
                 let value = (self.fold.finish)(accumulator.clone());
-                made.out.push(Event { at: event.at, watermark: event.watermark, value: RunningResult { key, value } });
+                let value = RunningResult { key, value, ids: self.ids };
+                made.out.push(Event { at: event.at, watermark: event.watermark, value });
             }
         }
         Ok(())

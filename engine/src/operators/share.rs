@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::metrics::{SnapshotMetrics, StateMetrics};
 use crate::snapshot::StepBase;
 use crate::state::changelog::{ChangelogWriter, Table};
-use crate::vocabulary::{KeyGroup, StepName};
+use crate::vocabulary::{IdNamespace, KeyGroup, StepName};
 
 /// Takes one stored entry: key group, table, key, value.
 pub(super) type Visit<'a> = dyn FnMut(KeyGroup, Table, &[u8], &[u8]) -> Result<()> + 'a;
@@ -38,6 +38,11 @@ impl Share {
     /// The step's name.
     pub(super) fn name(&self) -> &StepName {
         &self.name
+    }
+
+    /// What the ids of the step's results are made in.
+    pub(super) fn ids(&self) -> IdNamespace {
+        IdNamespace::of_step(&self.context.job, self.name.as_str())
     }
 
     /// The worker's number, as changelogs name it.

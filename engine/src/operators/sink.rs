@@ -57,7 +57,7 @@ pub(crate) fn sink<'scope, D: 'static, T: 'static>(
     unpack: Unpack<D, T>,
 ) -> Flowing<'scope, Control> {
     let metrics = SinkMetrics::register(step, worker);
-    let logic = SinkLogic { step: step.clone(), worker: worker as u32, writer, unpack, metrics };
+    let logic = SinkLogic { step: step.clone(), worker: worker as u32, writer, open: None, unpack, metrics };
     stateful(context, step, stream, Intake::in_place(), logic).2
 }
 
@@ -65,6 +65,8 @@ struct SinkLogic<D, T: 'static> {
     step: StepName,
     worker: u32,
     writer: Option<Box<dyn SinkWriter<T>>>,
+    /// The epoch that the writer was last told of.
+    open: Option<Epoch>,
     unpack: Unpack<D, T>,
     metrics: SinkMetrics,
 }
@@ -73,6 +75,14 @@ impl<D: 'static, T: 'static> EpochLogic for SinkLogic<D, T> {
     type In = D;
     type Out = ();
     type Side = ();
+
+    fn begin(&mut self, epoch: Epoch) {
+        if self.open.replace(epoch) != Some(epoch)
+            && let Some(writer) = &mut self.writer
+        {
+            writer.begin(epoch);
+        }
+    }
 
     fn batch(&mut self, records: Vec<D>, _made: &mut Made<(), ()>) -> Result<()> {
         let Some(writer) = &mut self.writer else { return Ok(()) };

@@ -32,6 +32,9 @@ pub(super) trait EpochLogic: 'static {
     /// A side result.
     type Side: 'static;
 
+    /// Records of `epoch` follow.
+    fn begin(&mut self, _epoch: Epoch) {}
+
     /// Takes records of the open epoch.
     fn batch(&mut self, records: Vec<Self::In>, made: &mut Made<Self::Out, Self::Side>) -> Result<()>;
 
@@ -201,6 +204,7 @@ impl<L: EpochLogic> StatefulOperator<L> {
     fn process(&mut self, records: Vec<L::In>) -> Result<Made<L::Out, L::Side>> {
         let count = records.len();
         let mut made = Made { out: Vec::new(), side: Vec::new() };
+        self.logic.begin(Epoch::new(self.open));
         self.logic.batch(records, &mut made)?;
         if self.in_flight {
             self.context.flight.arrived::<L::In>(count);

@@ -19,7 +19,9 @@ use crate::exchange::stable_hash;
 use crate::metrics as counters;
 use crate::state::changelog::{ChangelogWriter, Table};
 use crate::state::codec;
-use crate::vocabulary::{Epoch, Event, EventTime, Key, KeyGroup, Record, RecordId, State, StepName, Window};
+use crate::vocabulary::{
+    Epoch, Event, EventTime, IdNamespace, Key, KeyGroup, Record, RecordId, State, StepName, Window,
+};
 use crate::window::aggregate::Aggregate;
 use crate::window::{Pane, WindowSpec};
 
@@ -38,13 +40,23 @@ pub struct WindowResult<K, V> {
     pub window: Window,
     /// What its records were folded into.
     pub value: V,
+    /// What its step's ids are made in.
+    pub ids: IdNamespace,
 }
 
 impl<K: Key, V> WindowResult<K, V> {
-    /// The result's id, which a replay repeats. `step` is the step's name in the flow; a key has one result a window.
+    /// The result's id, which a replay repeats: of job, step, key and window. Another job's result for the same key and window
+    /// has another.
+    ///
+    /// There is no revision in it, since a key has one result a window: it comes when the window's grace is over, and a record
+    /// that comes later goes to the late output and changes nothing.
+    ///
+    /// # Panics
+    /// The key cannot be serialized. A step's own results have no such keys: `key_by` refuses them.
     #[must_use]
-    pub fn id(&self, step: &str) -> RecordId {
-        RecordId::of(&(step, &self.key, self.window.start(), self.window.end()))
+    pub fn id(&self) -> RecordId {
+        let id = self.ids.id(&(&self.key, self.window.start(), self.window.end()));
+        id.expect("key_by takes no key that cannot be serialized")
     }
 }
 
@@ -126,6 +138,7 @@ pub(crate) fn window<'scope, K: Key, T: Record, A: State, V: Clone + 'static>(
 
 struct WindowLogic<K, T, A, V> {
     share: Share,
+    ids: IdNamespace,
     fold: Fold<A, T, V>,
     open: OpenWindows<K, A>,
     closed: ClosedWindows,
@@ -209,7 +222,8 @@ impl<K: Key, T: Record, A: State, V: Clone + 'static> WindowLogic<K, T, A, V> {
         let ends = share.groups().map(|group| closed.restored(KeyGroup::new(group)));
         open.skip_through(ends.min().unwrap_or(EventTime::MIN));
         let late = counters::late(share.name());
-        Ok(Self { share, fold, open, closed, late })
+        let ids = share.ids();
+        Ok(Self { share, ids, fold, open, closed, late })
     }
 
     /// Adds a record to the windows that are open for it. Says whether there are any.
@@ -245,7 +259,7 @@ impl<K: Key, T: Record, A: State, V: Clone + 'static> WindowLogic<K, T, A, V> {
     fn results(&self, window: Window, entries: Vec<(K, A)>) -> Vec<Event<WindowResult<K, V>>> {
         let at = window.last();
         let result = |(key, accumulator)| {
-            let value = WindowResult { key, window, value: (self.fold.finish)(accumulator) };
+            let value = WindowResult { key, window, value: (self.fold.finish)(accumulator), ids: self.ids };
             Event { at, watermark: at, value }
         };
         entries.into_iter().map(result).collect()

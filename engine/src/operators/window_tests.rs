@@ -125,7 +125,7 @@ impl Step {
         let ends: Vec<EventTime> = fired.iter().map(|(at, _)| *at).collect();
         assert!(ends.is_sorted());
         for event in fired.into_iter().flat_map(|(_, rows)| rows) {
-            let WindowResult { key, window, mut value } = event.value;
+            let WindowResult { key, window, mut value, ids: _ } = event.value;
             value.sort_unstable();
             self.rows.push((window, key, value));
         }

@@ -33,7 +33,7 @@ use crate::operators::{event_time_step, naming_panics, panic_error};
 use crate::sink::Committer;
 use crate::snapshot::{Identity, Recovered, Store};
 use crate::source::{Enumerator, Follower, KnownSplits, SourceContext};
-use crate::vocabulary::{Epoch, Incarnation, StepName};
+use crate::vocabulary::{Epoch, Incarnation, SourceId, StepName};
 
 /// How long the sources' tasks may take to end. What they are in the midst of is read again.
 const IO_PATIENCE: Duration = Duration::from_secs(1);
@@ -210,8 +210,10 @@ impl Attempt<'_> {
         for (step, source) in &plan.sources {
             let (known, stored) = restore_splits(store, step, groups)?;
             let allow = self.config.allow_changed_source;
-            let new_identity =
-                naming_panics(step.as_str(), || check_identity(stored.as_deref(), source.identity(), allow))?;
+            let (named, new_identity) = naming_panics(step.as_str(), || {
+                let named = source.identity();
+                check_identity(stored.as_deref(), named.clone(), allow).map(|new| (named, new))
+            })?;
             let watermarks = restore_watermarks(store, &event_time_step(step), groups)?;
             let context = SourceContext {
                 job: self.config.name.clone(),
@@ -223,8 +225,10 @@ impl Attempt<'_> {
                 state_id: state_id(recovered.secret),
             };
             let enumerator = naming_panics(step.as_str(), || runtime.block_on(source.open(context)))?;
-            let hub =
-                SourceHub::new(step.clone(), self.config.workers, WatermarkBoard::restore(watermarks), new_identity);
+            let input = naming_panics(step.as_str(), || Ok(enumerator.input()))?;
+            let input = input.unwrap_or_else(|| SourceId::new(named));
+            let board = WatermarkBoard::restore(watermarks);
+            let hub = SourceHub::new(step.clone(), input, self.config.workers, board, new_identity);
             hubs.insert(step.clone(), Arc::new(hub));
             sources.push(OpenSource { step: step.clone(), enumerator, known });
         }

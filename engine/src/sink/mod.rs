@@ -97,6 +97,9 @@ impl std::fmt::Debug for Prepared {
 
 /// Stages one worker's records. A writer is dropped when its job ends, well or not: what it has under way then ends with it.
 pub trait SinkWriter<T>: Send + 'static {
+    /// What is staged from here on belongs to `epoch`. Called before the first record of an epoch; not for one without records.
+    fn begin(&mut self, _epoch: Epoch) {}
+
     /// Takes a record of the open epoch. May block: that slows the sources and loses nothing.
     ///
     /// # Errors

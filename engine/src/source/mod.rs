@@ -27,7 +27,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::vocabulary::{Incarnation, SplitId, StepName};
+use crate::vocabulary::{Incarnation, SourceId, SplitId, StepName};
 
 pub use batch::{RawBatch, RecordMeta};
 pub use lineage::{Adoption, Forgotten, Lineage};
@@ -174,6 +174,12 @@ pub trait Enumerator: Send + 'static {
     /// # Errors
     /// A position that the source cannot read from.
     fn open(&mut self, split: &SplitId, position: &Position) -> Result<Box<dyn Reader>>;
+
+    /// Which input this is, where opening it has told more than [`Source::identity`] says: a stream's ARN, where a name may
+    /// mean one in each region. The ids of records are made of it, so it must be the same at each start.
+    fn input(&self) -> Option<SourceId> {
+        None
+    }
 
     /// What follows the job's commits on the source's behalf, if anything does. Asked once, before the first listing.
     fn follower(&mut self) -> Option<Box<dyn Follower>> {

@@ -154,7 +154,8 @@ impl<'a, T: 'static> Driver<'a, T> {
         };
         let mut committer = self.sink.committer(&context)?;
         committer.recover(self.committed.map(permit).as_ref(), &self.handles)?;
-        let writers = (0..workers).map(|worker| self.sink.writer(&context, worker)).collect::<Result<_>>()?;
+        let mut writers = (0..workers).map(|worker| self.sink.writer(&context, worker)).collect::<Result<Vec<_>>>()?;
+        writers.iter_mut().for_each(|writer| writer.begin(self.next_epoch));
         self.running = Some(Running { committer, writers, staged: Vec::new() });
         Ok(())
     }
@@ -221,6 +222,7 @@ impl<'a, T: 'static> Driver<'a, T> {
             closed.prepared.extend(writer.prepare(epoch)?.map(|prepared| (worker, prepared)));
         }
         running.staged.clear();
+        running.writers.iter_mut().for_each(|writer| writer.begin(epoch.next()));
         self.next_epoch = epoch.next();
         self.prepared.push_back(closed);
         Ok(())

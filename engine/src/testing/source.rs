@@ -3,7 +3,7 @@
 //! The suite opens the source as a first start does, reads every split, and then reads again from many of the positions
 //! it was given, each time with a newly opened source, as a restart does. It holds that
 //!
-//! * it says which input it is, and the same when it is asked again;
+//! * it says which input it is, and the same when it is asked or opened again;
 //! * split ids are unique, and parents are splits that were found;
 //! * going on after any position gives exactly the records that remain, with the positions they had before; where the
 //!   borders of the batches lie may differ;
@@ -104,6 +104,9 @@ impl SourceSuite {
         let found = first.discover().await?;
         check_splits(&found)?;
         let known = known(&found);
+        if open(source, known.clone(), false).await?.input() != first.input() {
+            return Err(Error::source("the source does not conform: opened again it says that it is another input"));
+        }
         let mut checked = SourceChecked { splits: found.splits.len(), ..SourceChecked::default() };
         for split in &found.splits {
             let (seen, marks) = self.read(&mut *first, &split.id, &split.start, 0).await?;

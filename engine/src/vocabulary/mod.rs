@@ -5,7 +5,7 @@ mod name;
 mod record;
 mod time;
 
-pub use id::RecordId;
-pub use name::{Incarnation, KeyGroup, SplitId, StepName};
+pub use id::{IdNamespace, RecordId};
+pub use name::{Incarnation, KeyGroup, SourceId, SplitId, StepName};
 pub use record::{Event, Key, Record, State};
 pub use time::{Epoch, EventTime, Window, days, hours, millis, minutes, seconds};

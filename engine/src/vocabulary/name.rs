@@ -64,6 +64,13 @@ name! {
     SplitId
 }
 
+name! {
+    /// Which input a source reads, as [`Source::identity`](crate::source::Source::identity) or, where opening it tells more,
+    /// [`Enumerator::input`](crate::source::Enumerator::input) names it: a stream's ARN. It tells apart two inputs whose splits
+    /// have the same names.
+    SourceId
+}
+
 /// A slice of the key space: the unit in which keyed state is stored and moved between workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct KeyGroup(u16);

@@ -13,6 +13,7 @@ mod dedupe;
 mod epochs;
 mod grace;
 mod idle;
+mod ids;
 mod metrics;
 mod operators;
 mod panes;

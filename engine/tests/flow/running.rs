@@ -67,7 +67,7 @@ fn every_record_gives_its_keys_next_result_over_restarts_with_other_workers() {
                 .key_by(String::clone)
                 .running()
                 .count("counts")
-                .map(|Count { key, value }| (key, value))
+                .map(|Count { key, value, .. }| (key, value))
                 .sink("results", to.clone());
         });
         if summary.input_ended {

@@ -73,7 +73,7 @@ impl Streams {
         }
     }
 
-    /// What was copied, in the order of the stream: places in the first stream, and units. The stand-in lists shards by their
+    /// What was copied, in the order of the stream: ids, and units. The stand-in lists shards by their
     /// ids, so parents are read before their children.
     async fn copied(&self) -> Vec<(String, u64)> {
         let mut copied = Vec::new();
@@ -84,7 +84,7 @@ impl Streams {
             };
             for data in records {
                 let row: Value = serde_json::from_slice(&data).unwrap();
-                copied.push((row["from"].as_str().unwrap().to_owned(), row["usage"]["units"].as_u64().unwrap()));
+                copied.push((row["id"].as_str().unwrap().to_owned(), row["usage"]["units"].as_u64().unwrap()));
             }
         }
         copied
@@ -152,7 +152,7 @@ fn a_stream_is_copied_at_least_once_and_in_order_through_reshards_of_both() {
     assert!(follows.wait().unwrap().success());
     let copied = runtime.block_on(streams.copied());
     assert_in_order(&copied, &expected);
-    // A record has one place: what is there twice has the same one.
+    // A record has one id: what is there twice has the same one.
     let mut units: Vec<u64> = unique(&copied).into_values().collect();
     units.sort_unstable();
     assert_eq!(units, (0..(rounds + 1) * EACH).filter(|n| n % 4 != 0).collect::<Vec<_>>());

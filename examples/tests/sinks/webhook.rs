@@ -79,13 +79,17 @@ fn the_example_sends_each_alert_under_its_key_though_it_is_killed() {
     let ended = program.start("");
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
     let taken = hook.taken();
-    let mut alerts = BTreeMap::new();
+    let (mut alerts, mut keys) = (BTreeMap::new(), BTreeMap::new());
     for got in &taken {
         assert!(got.header("x-signature-256").unwrap().starts_with("sha256="));
-        let units = got.json()["units"].as_u64().unwrap();
+        let alert = got.json();
+        let subject = format!("{}/{}", alert["account"].as_str().unwrap(), alert["minute"]);
+        let units = alert["units"].as_u64().unwrap();
+        assert_eq!(*alerts.entry(subject.clone()).or_insert(units), units, "a repeat is the same");
         let key = got.header("idempotency-key").unwrap().to_owned();
-        assert_eq!(*alerts.entry(key).or_insert(units), units, "a repeat is the same");
+        assert_eq!(*keys.entry(key).or_insert_with(|| subject.clone()), subject, "a key is one alert's");
     }
+    assert_eq!(keys.len(), alerts.len(), "an alert has one key");
     assert_eq!(alerts, expected);
     assert!(taken.len() > expected.len(), "the kills had no effect: {}", taken.len());
 }

@@ -19,7 +19,7 @@
 //!
 //! # Versions
 //! Which of two states of an item is the later says the engine by default: a later start of the job comes after every earlier
-//! one, and in one start each record after those before it. The table ends with what the latest start wrote last; until a
+//! one, in one start a later epoch, and in an epoch each record after those before it. The table ends with what the latest start wrote last; until a
 //! replay has caught up it may show an older state than the crashed process had written.
 //!
 //! Better is a number of the record's own that is a function of the data alone, such as how many records a total counts. Then
@@ -200,8 +200,8 @@ impl DynamoDb {
     /// earlier record of this start. Which it is says the engine's [`Version`](shardflow::sink::Version), stored in
     /// `attribute`.
     ///
-    /// The records of one key must come to one worker, as they do where the stream is keyed by it or by a part of it. A
-    /// process that should be dead never gets past a later one. A replay begins with older states than the crashed process
+    /// In each epoch the records of one key must come to one worker. They do where the stream is keyed by it or by a part of it,
+    /// and where they come from one split at a time, also if that is read by another worker later or has a child. A process that should be dead never gets past a later one. A replay begins with older states than the crashed process
     /// may have written, and until it has caught up the item has those; where that must not be seen, use
     /// [`newest_by`](Self::newest_by).
     ///

@@ -91,10 +91,10 @@ impl std::fmt::Display for ItemVersion {
     }
 }
 
-/// The engine's: the start, and the records that its writer had taken before.
+/// The engine's: the start, the epoch, and the records that its writer had taken before.
 impl From<Version> for ItemVersion {
     fn from(version: Version) -> Self {
-        (version.incarnation().number(), version.count()).into()
+        (version.incarnation(), version.epoch(), version.count()).into()
     }
 }
 

@@ -6,13 +6,16 @@
 //!
 //! # Repeats
 //! A stream takes nothing back, so a record is visible before its epoch is committed, and twice after a crash, or where the
-//! answer to a call was lost. Give each record an id that a replay repeats: (step, key, window, revision) for a result, (split,
-//! position, index) for what was read. Whoever reads drops repeats by it; in shardflow:
+//! answer to a call was lost. Give each record an id that a replay repeats: a window's result has one of (job, step, key, window)
+//! in [`WindowResult::id`](shardflow::WindowResult::id), and a record that was read one of (source, split, position, index) in
+//! [`Sourced::id`](shardflow::Sourced::id). A window has one result, so there is no revision in it. All results of a
+//! running aggregate's key have one id ([`RunningResult::key_id`](shardflow::RunningResult::key_id)): give them a version too, and have
+//! the reader keep the latest. Whoever reads drops repeats by the id; in shardflow:
 //!
 //! ```text
 //! flow.source("charges", Kinesis::stream("charges")).decode(json::<Charge>())…
 //!     .key_by(|charge| charge.account.clone())
-//!     .dedupe("seen-ids", |charge| charge.id.clone(), hours(24))
+//!     .dedupe("seen-ids", |charge| charge.id, hours(24))
 //! ```
 //!
 //! # Order

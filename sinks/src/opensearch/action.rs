@@ -52,9 +52,15 @@ impl<T> Shape<T> {
         let (version, guard) = match &self.versions {
             Versions::OfStarts => {
                 let start = written.incarnation();
-                let beyond =
-                    || format!("this job has started too often, or written too much, for a version: {written}");
-                let later = Version::new(Incarnation::new(start.number().saturating_add(1)), 0).packed();
+                let beyond = || {
+                    format!(
+                        "{written} does not fit into a version: a job has {} starts, and a writer {} records in each",
+                        Version::LAST_START,
+                        Version::LAST_COUNT
+                    )
+                };
+                let later = Incarnation::new(start.number().saturating_add(1));
+                let later = Version::new(later, written.epoch(), 0).packed();
                 (written.packed().ok_or_else(beyond)?, Guard::Start { number: start.number(), later })
             }
             Versions::External(version) | Versions::ExternalOrEqual(version) => (version(record), Guard::User),
@@ -200,6 +206,8 @@ impl Operation {
 mod tests {
     use serde_json::{Value, json};
 
+    use shardflow::Epoch;
+
     use super::super::target::Target;
     use super::*;
 
@@ -209,7 +217,7 @@ mod tests {
 
     /// The third record that the second start writes.
     fn third() -> Version {
-        Version::new(Incarnation::new(2), 2)
+        Version::new(Incarnation::new(2), Epoch::new(9), 2)
     }
 
     fn action(record: &Value, shape: &Shape<Value>, target: Target<Value>) -> Result<Action, Refused> {
@@ -234,7 +242,7 @@ mod tests {
         assert_eq!(lines(&action), format!("{{\"index\":{{{metadata}}}}}\n{{\"id\":\"a\\\"\\n\",\"n\":1}}\n"));
         assert_eq!(action.text(), "{\"id\":\"a\\\"\\n\",\"n\":1}");
         let Guard::Start { number: 2, later: Some(later) } = action.guard else { panic!("{:?}", action.guard) };
-        assert!(version < later && later <= Version::new(Incarnation::new(3), 0).packed().unwrap());
+        assert!(version < later && later <= Version::new(Incarnation::new(3), Epoch::new(9), 0).packed().unwrap());
     }
 
     #[test]
@@ -285,10 +293,10 @@ mod tests {
             let refused = action(&record, &shape, target).unwrap_err();
             assert!(refused.error.contains(says) && refused.record.contains("\"id\""), "{refused:?}");
         }
-        let worn_out = Version::new(Incarnation::new(1 << 20), 0);
+        let worn_out = Version::new(Incarnation::new(1), Epoch::new(1), Version::LAST_COUNT + 1);
         let target = Resolved::of(Some(&index()), &shape()).unwrap();
         let refused = Action::of(&json!({"id": "a"}), worn_out, &shape(), &target).unwrap_err();
-        assert!(refused.error.contains("started too often"), "{refused:?}");
+        assert!(refused.error.contains("does not fit into a version"), "{refused:?}");
         let bare = Shape::new(|_: &u64| "a".to_owned());
         let target = Resolved::of(Some(&Target::Index("usage".to_owned())), &bare).unwrap();
         assert!(Action::of(&5, third(), &bare, &target).unwrap_err().error.contains("object"));

@@ -212,6 +212,7 @@ mod tests {
 
     use proptest::prelude::*;
     use serde_json::json;
+    use shardflow::Epoch;
     use shardflow::sink::Version;
     use shardflow::vocabulary::Incarnation;
 
@@ -229,7 +230,7 @@ mod tests {
             ..Shape::new(|_: &Value| "a".to_owned())
         };
         let target = Resolved::of(Some(&Target::Index("usage".to_owned())), &shape).unwrap();
-        Action::of(&json!({}), Version::new(Incarnation::new(2), 0), &shape, &target).unwrap()
+        Action::of(&json!({}), Version::new(Incarnation::new(2), Epoch::new(9), 0), &shape, &target).unwrap()
     }
 
     /// What a status and an error mean for an action.
@@ -277,7 +278,8 @@ mod tests {
 
     #[test]
     fn a_conflict_with_a_later_start_stops_the_job_and_one_with_this_or_an_earlier_start_is_done() {
-        let version = |start, count| Version::new(Incarnation::new(start), count).packed().unwrap().to_string();
+        let version =
+            |start, count| Version::new(Incarnation::new(start), Epoch::new(9), count).packed().unwrap().to_string();
         for done in [version(1, 7), version(2, 0), version(2, 99_999), "0".to_owned()] {
             assert_eq!(conflict_with(&done), EntryOutcome::Written, "{done}");
         }

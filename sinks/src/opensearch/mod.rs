@@ -11,7 +11,8 @@
 //! [`Version`](shardflow::sink::Version): the number of the job's start, then how many records the writer had taken. So the
 //! index ends with what the latest start wrote last, whatever the order of calls, of replays, and of other processes that
 //! were taken for dead and still write; such a process stops when it meets a document of a later start. For that the stream
-//! must be keyed by what the id is made of, so that all records of an id come to one worker.
+//! must be keyed by what the id is made of, so that all records of an id come to one worker. A version of the server's is a number of
+//! 63 bits, in which there is room for 1,048,575 starts; the job says so and does not start again after that.
 //!
 //! Starts are counted by the job's state. Where that is emptied they begin at 1 again, and older documents with higher
 //! versions would hide newer ones. So a job whose state is new begins only on indices without documents (unless
@@ -71,9 +72,9 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
-use shardflow::sink::{Batching, Committer, Destination, Refused, Sink, SinkContext, SinkWriter};
+use shardflow::sink::{Batching, Committer, Destination, Refused, Sink, SinkContext, SinkWriter, Version};
 use shardflow::source::BoxFuture;
-use shardflow::{EventTime, Result};
+use shardflow::{Error, EventTime, Result};
 
 use crate::delivery::{Delivery, delivery_settings};
 use crate::http::{HttpSettings, Secret};
@@ -366,6 +367,13 @@ impl<T: Serialize + 'static> Destination<T> for Opens<T> {
                 pipeline::check(&connection, name).await?;
             }
             let counts_starts = !shape.has_own_versions() && !shape.creates && !target.is_stream();
+            if counts_starts && context.incarnation.number() > Version::LAST_START {
+                return Err(Error::config(format!(
+                    "could not give documents versions: this is start {} of the job, and a version of OpenSearch's has room for                      {}; give them versions of their own (version), or begin with an empty state and new indices",
+                    context.incarnation,
+                    Version::LAST_START
+                )));
+            }
             if let Some(pattern) = target.pattern()
                 && self.is_first
                 && counts_starts

@@ -8,7 +8,8 @@ use super::load::Target;
 use crate::postgres::marker::Owner;
 use crate::postgres::name::{TableName, quoted, quoted_list};
 
-/// What numbers the rows of a file, in the order in which they came.
+/// What numbers the rows of a file, in the order in which they came: text that sorts as they did, since a number of 64 bits has no
+/// room for every start and every row.
 pub(super) const ROW_NUMBER: &str = "shardflow_row";
 
 /// Where the rows of an upsert lie first. Temporary.
@@ -171,7 +172,7 @@ pub(super) fn merge(target: &Target, columns: &[String], keys: &[String]) -> Mer
     Merge {
         create: [
             format!("CREATE TEMP TABLE {STAGE} (LIKE {table} INCLUDING DEFAULTS)"),
-            format!("ALTER TABLE {STAGE} ADD COLUMN {ROW_NUMBER} bigint"),
+            format!("ALTER TABLE {STAGE} ADD COLUMN {ROW_NUMBER} varchar(62)"),
         ],
         stage: STAGE,
         columns: columns.iter().cloned().chain([ROW_NUMBER.to_owned()]).collect(),

@@ -95,7 +95,7 @@ fn an_upsert_word_by_word() {
         create,
         [
             "CREATE TEMP TABLE shardflow_stage (LIKE \"billing\".\"charges\" INCLUDING DEFAULTS)",
-            "ALTER TABLE shardflow_stage ADD COLUMN shardflow_row bigint",
+            "ALTER TABLE shardflow_stage ADD COLUMN shardflow_row varchar(62)",
         ]
     );
     assert_eq!(

@@ -40,6 +40,8 @@ pub(super) struct FileWriter<T> {
     step: String,
     incarnation: Incarnation,
     worker: u32,
+    /// The open epoch.
+    epoch: Epoch,
     staging: Staging,
     runtime: Runtime,
     retries: RetryMetrics,
@@ -79,6 +81,7 @@ impl<T> FileWriter<T> {
             step: context.step.as_str().to_owned(),
             incarnation: context.incarnation,
             worker,
+            epoch: Epoch::default(),
             staging: settings.staging,
             runtime: context.runtime.clone(),
             retries: DeliveryMetrics::register(&context.step, 0).retries,
@@ -92,8 +95,7 @@ impl<T> FileWriter<T> {
     }
 
     fn add(&mut self, record: &T) -> Result<()> {
-        let number = Version::new(self.incarnation, self.taken).packed();
-        let number = number.ok_or_else(|| Error::internal("there are too many records or starts to number them"))?;
+        let number = Version::new(self.incarnation, self.epoch, self.taken);
         self.taken = self.taken.saturating_add(1);
         self.line.clear();
         let written = self.layout.write(record, &mut self.line).and_then(|()| check(&self.line, self.keys.len()));
@@ -123,6 +125,10 @@ impl<T> FileWriter<T> {
 }
 
 impl<T: 'static> SinkWriter<T> for FileWriter<T> {
+    fn begin(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+    }
+
     fn stage(&mut self, record: &T) -> Result<()> {
         self.add(record).map_err(|error| error.in_step(&self.step))?;
         fail_point!("sink-redshift::after-stage", |_| Err(Error::sink("stopped after staging")));
@@ -201,7 +207,7 @@ fn check(line: &[u8], columns: usize) -> Result<(), String> {
 }
 
 /// A line of JSON: the columns' values, and the row's number.
-fn object(keys: &[String], cells: &[u8], number: u64) -> String {
+fn object(keys: &[String], cells: &[u8], number: Version) -> String {
     let cells = String::from_utf8_lossy(cells.strip_suffix(b"\n").unwrap_or(cells));
     let mut object = String::with_capacity(cells.len().saturating_add(keys.len().saturating_mul(16)));
     object.push('{');
@@ -210,7 +216,7 @@ fn object(keys: &[String], cells: &[u8], number: u64) -> String {
         object.push_str(cell);
         object.push(',');
     }
-    object.push_str(&format!("\"{ROW_NUMBER}\":{number}}}"));
+    object.push_str(&format!("\"{ROW_NUMBER}\":\"{number}\"}}"));
     object
 }
 
@@ -237,8 +243,10 @@ mod tests {
     #[test]
     fn a_row_is_a_json_object_with_its_number() {
         let keys = ["\"a\":".to_owned(), "\"b\":".to_owned()];
-        let object = object(&keys, b"1\t\"x\\ty\"\n", 7);
-        assert_eq!(object, "{\"a\":1,\"b\":\"x\\ty\",\"shardflow_row\":7}");
+        // More starts than a version has room for as a number.
+        let number = Version::new(Incarnation::new(1 << 20), Epoch::new(3), 7);
+        let object = object(&keys, b"1\t\"x\\ty\"\n", number);
+        assert_eq!(object, format!("{{\"a\":1,\"b\":\"x\\ty\",\"shardflow_row\":\"{number}\"}}"));
         assert_eq!(check(b"1\t\"x\\ty\"\n", 2), Ok(()));
         for raw in [&b"1\t[\n1]\n"[..], b"1\t[\t1]\n"] {
             assert!(check(raw, 2).unwrap_err().contains("line breaks"));

@@ -3,7 +3,8 @@
 use axum::Router;
 use serde_json::json;
 use shardflow::ErrorKind;
-use shardflow::sink::Sink;
+use shardflow::sink::{Sink, SinkContext, Version};
+use shardflow::vocabulary::Incarnation;
 use shardflow_sinks::{OpenSearch, opensearch};
 
 use crate::place::{Doc, Place, documents};
@@ -53,6 +54,19 @@ fn an_index_must_be_there_and_be_what_it_is_said_to_be() {
             assert!(error.contains(says), "{error}");
         }
     }
+}
+
+#[test]
+fn a_job_that_has_started_more_often_than_versions_can_tell_does_not_start_again() {
+    let place = Place::new();
+    let sink = opensearch([place.stub.endpoint()], |doc: &Doc| doc.n.to_string()).index("results");
+    let context = |start| SinkContext { incarnation: Incarnation::new(start), ..place.context() };
+    sink.committer(&context(Version::LAST_START)).map(drop).unwrap();
+    let error = sink.committer(&context(Version::LAST_START + 1)).err().expect("it must not start");
+    assert_eq!((error.kind(), error.step()), (ErrorKind::Config, Some("results")), "{error}");
+    assert!(error.to_string().contains("this is start 1048576 of the job"), "{error}");
+    // Those of the records' own have room for any start.
+    sink.version(|doc| doc.n).committer(&context(Version::LAST_START + 1)).map(drop).unwrap();
 }
 
 #[test]

@@ -9,7 +9,7 @@ use shardflow::retry::{Clock, Retries, WallClock};
 #[cfg(any(feature = "kcl", feature = "zookeeper"))]
 use shardflow::source::Follower;
 use shardflow::source::{BoxFuture, Discovery, Enumerator, Position, Reader};
-use shardflow::vocabulary::{SplitId, StepName};
+use shardflow::vocabulary::{SourceId, SplitId, StepName};
 use shardflow::{Error, Result};
 use tokio::runtime::Handle;
 
@@ -39,6 +39,8 @@ pub(super) async fn list(client: &Client, give_up_after: Duration, metrics: &Sou
 /// The shards of one stream.
 pub(crate) struct KinesisEnumerator {
     pub(crate) step: StepName,
+    /// The stream's, which no other stream of the world has.
+    pub(crate) arn: String,
     pub(crate) client: Client,
     pub(crate) lineage: Lineage,
     pub(crate) interval: Duration,
@@ -121,6 +123,10 @@ impl Enumerator for KinesisEnumerator {
             out,
         };
         Ok(Box::new(ShardReader::start(make, &self.runtime)))
+    }
+
+    fn input(&self) -> Option<SourceId> {
+        Some(SourceId::new(format!("kinesis:{}", self.arn)))
     }
 
     #[cfg(any(feature = "kcl", feature = "zookeeper"))]

@@ -329,6 +329,7 @@ impl Source for Kinesis {
             let (start, follower) = neighbours::meet(self, &context, &client, &metrics, start).await?;
             let enumerator: Box<dyn Enumerator> = Box::new(KinesisEnumerator {
                 step: context.step,
+                arn: summary.arn.clone(),
                 client,
                 lineage: Lineage::new(&context.known, context.first_start, start),
                 budget: Budget::new(self.buffer_bytes),

@@ -63,6 +63,7 @@ impl RejectedWriter {
             return refused.first().map_or(Ok(None), |refused| Err(stopped_by(&self.step, refused)));
         };
         let mut rejected = rejected.lock().unwrap_or_else(PoisonError::into_inner);
+        rejected.begin(epoch);
         refused.iter().try_for_each(|refused| rejected.stage(refused))?;
         rejected.prepare(epoch)?.map_or(Ok(None), Prepared::finish)
     }

@@ -113,6 +113,8 @@ pub(super) struct Writer<T, W: BatchWriter<T>, C = WallClock> {
     delivering: Delivering<T, W, C>,
     rejected: RejectedWriter,
     incarnation: Incarnation,
+    /// The open epoch.
+    epoch: Epoch,
     /// Records taken in this start.
     taken: u64,
     in_flight: u64,
@@ -120,14 +122,18 @@ pub(super) struct Writer<T, W: BatchWriter<T>, C = WallClock> {
 
 impl<T, W: BatchWriter<T>, C> Writer<T, W, C> {
     pub(super) fn new(delivering: Delivering<T, W, C>, rejected: RejectedWriter, incarnation: Incarnation) -> Self {
-        Self { delivering, rejected, incarnation, taken: 0, in_flight: 0 }
+        Self { delivering, rejected, incarnation, epoch: Epoch::default(), taken: 0, in_flight: 0 }
     }
 }
 
 impl<T: 'static, W: BatchWriter<T>, C: Clock> SinkWriter<T> for Writer<T, W, C> {
+    fn begin(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+    }
+
     fn stage(&mut self, record: &T) -> Result<()> {
         let Delivering { delivery, waiting, outstanding, .. } = &self.delivering;
-        let version = Version::new(self.incarnation, self.taken);
+        let version = Version::new(self.incarnation, self.epoch, self.taken);
         self.taken = self.taken.saturating_add(1);
         let entry = match delivery.to.entry(record, version) {
             Ok(entry) => entry,

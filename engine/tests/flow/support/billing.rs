@@ -79,6 +79,7 @@ impl Billing {
                 key: result.key,
                 window: result.window,
                 value: (result.value.0, result.value.1 as u64),
+                ids: result.ids,
             })
         } else {
             let add = |total: &mut (u64, u64), reading: &Reading| *total = (total.0 + 1, total.1 + reading.value);
