@@ -34,14 +34,7 @@ pub(super) async fn connect(settings: &ProducerSettings) -> Result<(Stream, Opti
     })?;
     let place = settings.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
     let opening = Opening::new(ErrorKind::Sink, format!("stream \"{given}\"{place}"), settings.connect_timeout);
-    let region = arn.as_deref().and_then(|arn| arn.split(':').nth(3));
-    let given = Given {
-        config: settings.sdk_config.as_ref(),
-        endpoint: settings.endpoint.as_deref(),
-        region: settings.region.as_deref(),
-        otherwise: region,
-    };
-    let (config, place) = opening.configure(given).await?;
+    let (config, place) = opening.configure(settings.given(arn.as_deref())).await?;
     let timeouts = TimeoutConfig::builder().connect_timeout(TCP_TIMEOUT).operation_attempt_timeout(CALL_TIMEOUT);
     let config = aws_sdk_kinesis::config::Builder::from(&config)
         // Retries are ours: the SDK's would send a whole call again where some of its records were refused.
@@ -57,6 +50,26 @@ pub(super) async fn connect(settings: &ProducerSettings) -> Result<(Stream, Opti
     let subject = format!("the shards of {}", stream.description);
     let shards = opening.repeat(&subject, &metrics, || stream.shards()).await?;
     Ok((stream, Some(shards)))
+}
+
+impl ProducerSettings {
+    /// Where records go, as far as it is known before anything is reached: `stream "usage" at region eu-west-1`. What is no
+    /// stream's name is not shown: it might be anything.
+    pub(crate) fn place(&self) -> String {
+        match StreamName::parse(&self.stream) {
+            Some(StreamName { name, arn }) => self.given(arn.as_deref()).locate(&format!("stream \"{name}\"")),
+            None => "a stream without a name that it can have".to_owned(),
+        }
+    }
+
+    fn given<'a>(&'a self, arn: Option<&'a str>) -> Given<'a> {
+        Given {
+            config: self.sdk_config.as_ref(),
+            endpoint: self.endpoint.as_deref(),
+            region: self.region.as_deref(),
+            otherwise: arn.and_then(|arn| arn.split(':').nth(3)),
+        }
+    }
 }
 
 impl Stream {
