@@ -71,6 +71,9 @@ pub struct RunArgs {
     /// How often results are committed, in milliseconds, 10 and more; counts before --epoch [default: 200]
     #[arg(long, value_name = "MS")]
     pub epoch_ms: Option<u64>,
+    /// Print what the job consists of, step by step, and open nothing.
+    #[arg(long)]
+    pub explain: bool,
     /// Where to report latencies to.
     #[arg(long, value_name = "FILE", hide = true)]
     pub report: Option<PathBuf>,
@@ -229,6 +232,12 @@ pub fn main() -> ExitCode {
 
 fn perform(command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Run(args) if args.explain => {
+            let text = super::run::explain(args.config()?)?;
+            // A closed pipe is no reason to fail.
+            let _ = writeln!(std::io::stdout(), "{text}");
+            Ok(())
+        }
         Command::Run(args) => super::run::run(args.config()?),
         Command::Generate(args) => {
             let summary = super::generate::generate(args.spec(), &args.out)?;

@@ -128,19 +128,24 @@ fn target_of(text: &str) -> Result<Target, String> {
         "kinesis" => Ok(Target::Kinesis(named(rest))),
         // Behind the colon a URL without its scheme, or key=value pairs.
         "postgres" | "postgresql" => match if rest.starts_with("//") { text } else { rest }.rsplit_once('#') {
-            Some((connection, table)) if !connection.is_empty() && !table.is_empty() => {
+            Some((connection, table)) if !connection.is_empty() && is_name(table) => {
                 Ok(Target::Postgres { connection: connection.to_owned(), table: table.to_owned() })
             }
             _ => Err("expected postgres://USER@HOST/DATABASE#TABLE".to_owned()),
         },
         "opensearch" => match rest.rsplit_once('/') {
-            Some((node, index)) if node.contains("://") && !node.ends_with('/') && !index.is_empty() => {
+            Some((node, index)) if node.contains("://") && !node.ends_with('/') && is_name(index) => {
                 Ok(Target::OpenSearch { node: node.to_owned(), index: index.to_owned() })
             }
             _ => Err("expected opensearch:https://HOST:PORT/INDEX".to_owned()),
         },
         _ => Err(expected()),
     }
+}
+
+/// Whether it is a name, and not the rest of a password with a `#` or a `/` in it: names are shown.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && !text.contains(['@', '/'])
 }
 
 fn expected() -> String {
@@ -212,6 +217,8 @@ mod tests {
             ("archive=dynamodb:secret", "object store"),
             ("postgres://me:secret@db/billing", "#TABLE"),
             ("postgres://me:secret@db/billing#", "#TABLE"),
+            ("postgres://me:12#secret@db/billing", "#TABLE"),
+            ("opensearch:https://me:12/secret@search", "INDEX"),
             ("opensearch:https://me:secret@search", "INDEX"),
             ("opensearch:https://me:secret@search:9200/", "INDEX"),
         ] {

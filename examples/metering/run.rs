@@ -23,6 +23,9 @@ use super::reference::Semantics;
 use super::report::Reporter;
 use super::types::{AsItCame, Received, Total};
 
+/// The job's name, where no flag says another.
+const NAME: &str = "metering";
+
 /// Runs the job to the end of its input, or until it is asked to stop.
 ///
 /// # Errors
@@ -34,7 +37,7 @@ pub fn run(config: RunConfig) -> anyhow::Result<()> {
         path.metadata().map_err(|error| Usage(format!("could not read source \"{}\": {error}", path.display())))?;
     }
     let reporter = config.report.clone().map(Reporter::new).map(Arc::new);
-    let mut job = Job::named("metering").args(config.job.clone());
+    let mut job = Job::named(NAME).args(config.job.clone());
     if let Some(reporter) = &reporter {
         let reporter = Arc::clone(reporter);
         job = job.on_commit(move |info| reporter.committed(info.latency));
@@ -49,6 +52,15 @@ pub fn run(config: RunConfig) -> anyhow::Result<()> {
     }
     tracing::info!("{}", ending(&summary));
     Ok(())
+}
+
+/// What the job consists of.
+///
+/// # Errors
+/// Settings that cannot work.
+pub fn explain(config: RunConfig) -> shardflow::Result<String> {
+    let job = Job::named(NAME).args(config.job.clone());
+    job.explain(move |flow| pipeline(flow, &config, None))
 }
 
 /// Has the job stop when standard input ends. The pipe ends with the process that holds its other end, however that dies.

@@ -59,6 +59,10 @@ impl Sink<Refused> for Shared {
     fn writer(&self, context: &SinkContext, worker: usize) -> Result<Box<dyn SinkWriter<Refused>>> {
         self.0.writer(context, worker)
     }
+
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
 }
 
 /// The settings, for the `impl` of a sink that has a field `delivery`.

@@ -76,6 +76,10 @@ impl<T, F: Format<T>> Sink<T> for Stdout<F> {
         let step = context.step.as_str().to_owned();
         Ok(Box::new(Collector { step, format: self.format.clone(), lines: Vec::new() }))
     }
+
+    fn describe(&self) -> String {
+        self.to.to_owned()
+    }
 }
 
 /// Collects a worker's lines of the open epoch.

@@ -1,5 +1,7 @@
 //! Finds the AWS configuration, and says what is missing of it.
 
+use std::net::Ipv6Addr;
+
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::ProvideCredentials;
 use aws_types::origin::Origin;
@@ -22,7 +24,26 @@ pub struct Given<'a> {
     pub otherwise: Option<&'a str>,
 }
 
-impl Given<'_> {
+impl<'a> Given<'a> {
+    /// Where it leads as far as the settings alone say: an endpoint, or `region eu-west-1`. To be shown: nothing secret, and no
+    /// path.
+    #[must_use]
+    pub fn place(self) -> Option<String> {
+        let endpoint = self.endpoint.or_else(|| self.config?.endpoint_url());
+        let otherwise = match self.config {
+            Some(config) => config.region().map(AsRef::as_ref),
+            None => self.otherwise,
+        };
+        let region = || Some(format!("region {}", self.region.or(otherwise)?));
+        endpoint.map(shown).or_else(region)
+    }
+
+    /// `subject` and where it is, as far as the settings say.
+    #[must_use]
+    pub fn locate(self, subject: &str) -> String {
+        self.place().map_or_else(|| subject.to_owned(), |place| format!("{subject} at {place}"))
+    }
+
     /// The user's configuration, or the usual one, with what else was set.
     pub async fn load(self) -> SdkConfig {
         let region = |name: &str| Region::new(name.to_owned());
@@ -75,6 +96,25 @@ pub fn endpoint_of(config: &SdkConfig, service: &str) -> Option<String> {
     let is_set_by_program = config.get_origin("endpoint_url").is_client_config();
     let own = if is_set_by_program { None } else { own() };
     own.or_else(|| config.endpoint_url().map(ToOwned::to_owned))
+}
+
+/// The scheme, host and port of an endpoint. Where that is not surely all that is shown, nothing is: a password that is not
+/// escaped may stand anywhere before an "@".
+fn shown(endpoint: &str) -> String {
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let parts = endpoint.split_once("://").filter(|_| check_endpoint(endpoint).is_ok());
+    let place = parts.and_then(|(scheme, rest)| {
+        let place = rest.split(['/', '?', '#']).next()?;
+        let (host, port) = match place.rsplit_once(':') {
+            Some((host, port)) if !place.ends_with(']') => (host, port),
+            _ => (place, ""),
+        };
+        let ip = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let is_named = host.bytes().all(is_host) || ip.is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok());
+        let is_place = is_named && port.bytes().all(|byte| byte.is_ascii_digit());
+        is_place.then(|| format!("{scheme}://{place}"))
+    });
+    place.unwrap_or_else(|| "an endpoint of its own".to_owned())
 }
 
 /// Asks for credentials once, since without them the first call would fail with a far less clear error.
@@ -136,5 +176,40 @@ mod tests {
         };
         assert_eq!(endpoint_of(&given.load().await, "Kinesis").as_deref(), Some("https://given"));
         assert_eq!(endpoint_of(&SdkConfig::builder().build(), "Kinesis"), None);
+    }
+
+    #[test]
+    fn an_endpoint_shows_where_it_leads_and_nothing_that_may_be_secret() {
+        for (endpoint, place) in [
+            ("http://127.0.0.1:4567", "http://127.0.0.1:4567"),
+            (
+                "https://vpce-1.kinesis.eu-west-1.vpce.amazonaws.com/a/SECRET?b=SECRET#SECRET",
+                "https://vpce-1.kinesis.eu-west-1.vpce.amazonaws.com",
+            ),
+            ("http://[::1]:4567/", "http://[::1]:4567"),
+            ("http://[::1]", "http://[::1]"),
+            ("https://user:SECRET@host", "an endpoint of its own"),
+            ("https://user:SEC/RET@host", "an endpoint of its own"),
+            ("https://user:SECRET", "an endpoint of its own"),
+            ("SECRET", "an endpoint of its own"),
+            ("", "an endpoint of its own"),
+        ] {
+            assert_eq!(shown(endpoint), place, "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_what_the_settings_say_and_no_more() {
+        let nothing = Given { service: "Kinesis", config: None, endpoint: None, region: None, otherwise: None };
+        assert_eq!(nothing.locate("stream \"usage\""), "stream \"usage\"");
+        let of_arn = Given { otherwise: Some("eu-west-1"), ..nothing };
+        assert_eq!(of_arn.locate("it"), "it at region eu-west-1");
+        assert_eq!(Given { region: Some("eu-west-2"), ..of_arn }.locate("it"), "it at region eu-west-2");
+        let with_region = SdkConfig::builder().region(Region::new("us-east-1")).build();
+        let with_endpoint = with_region.clone().into_builder().endpoint_url("http://host:1").build();
+        assert_eq!(Given { config: Some(&with_region), ..of_arn }.locate("it"), "it at region us-east-1");
+        let given = Given { config: Some(&with_endpoint), ..of_arn };
+        assert_eq!(given.locate("it"), "it at http://host:1");
+        assert_eq!(Given { endpoint: Some("http://other"), ..given }.locate("it"), "it at http://other");
     }
 }

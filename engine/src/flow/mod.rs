@@ -7,6 +7,7 @@
 //! A *name* is the first argument of each source, stateful step and sink. It is the address of the step's state: unique
 //! in the job, and the same from run to run.
 
+mod graph;
 mod keyed;
 mod raw;
 mod running;
@@ -19,14 +20,17 @@ use std::sync::Arc;
 
 use timely::dataflow::Scope;
 
+pub(crate) use graph::Graph;
 pub use keyed::KeyedStream;
 pub use raw::{Raw, Rejects, Untimed};
 pub use running::Running;
 pub use stream::Stream;
 pub use windowed::{OnTime, Windowed};
 
+use graph::{Node, NodeId};
+
 use crate::error::{Error, Result};
-use crate::operators::context::{JobContext, OpenCommitter, lock};
+use crate::operators::context::{JobContext, PlannedSink, lock};
 use crate::operators::control::Control;
 use crate::operators::hub::SourceHub;
 use crate::operators::{self, Flowing, Outputs, Time, Unpack};
@@ -49,16 +53,19 @@ pub(crate) struct Inner<'scope> {
     pub(crate) context: Arc<JobContext>,
     control: RefCell<Vec<Flowing<'scope, Control>>>,
     unnamed: Cell<usize>,
+    /// Filled while planning.
+    graph: RefCell<Graph>,
 }
 
 impl<'scope> Flow<'scope> {
     pub(crate) fn new(scope: Scope<'scope, Time>, context: Arc<JobContext>) -> Self {
-        Self { inner: Rc::new(Inner { scope, context, control: RefCell::default(), unnamed: Cell::new(0) }) }
+        let (control, graph) = (RefCell::default(), RefCell::default());
+        Self { inner: Rc::new(Inner { scope, context, control, unnamed: Cell::new(0), graph }) }
     }
 
-    /// The control streams of all steps.
-    pub(crate) fn into_control(self) -> Vec<Flowing<'scope, Control>> {
-        self.inner.control.take()
+    /// The control streams of all steps; and, of a plan, what they are.
+    pub(crate) fn finish(self) -> (Vec<Flowing<'scope, Control>>, Graph) {
+        (self.inner.control.take(), self.inner.graph.take())
     }
 
     /// What ids are made in that name the records of a step of this job: of [`process`](KeyedStream::process), or of a `map` that
@@ -101,7 +108,8 @@ impl<'scope> Flow<'scope> {
         };
         let (records, control) = operators::source(inner.scope, &inner.context, &step, hub.clone());
         inner.add_control(control);
-        Raw { inner: Rc::clone(inner), origin: Origin { step, hub }, stream: records }
+        let node = inner.node(|| Node::new("source").named(&step).keeping("positions"));
+        Raw { inner: Rc::clone(inner), node, origin: Origin { step, hub }, stream: records }
     }
 }
 
@@ -126,6 +134,14 @@ impl<'scope> Inner<'scope> {
         if self.context.running.is_none() {
             let name = operators::event_time_step(source);
             lock(&self.context.plan).steps.push(StepInfo { name, kind: "event-time".to_owned(), version: 1 });
+        }
+    }
+
+    /// Records a step of the plan; gives what its streams carry of it. On a worker nothing is recorded.
+    fn node(&self, node: impl FnOnce() -> Node) -> NodeId {
+        match self.context.running {
+            Some(_) => NodeId::default(),
+            None => self.graph.borrow_mut().add(node()),
         }
     }
 
@@ -172,11 +188,12 @@ impl<'scope> Inner<'scope> {
     fn sink<D: 'static, T: 'static>(
         &self,
         name: &str,
-        stream: Flowing<'scope, D>,
+        (stream, node): (Flowing<'scope, D>, NodeId),
         sink: impl Sink<T>,
         unpack: Unpack<D, T>,
     ) {
         let step = self.register(name, "sink");
+        self.node(|| Node::sink().named(&step).from(node));
         let worker = self.scope.index();
         let writer = match &self.context.running {
             Some(running) => {
@@ -184,8 +201,7 @@ impl<'scope> Inner<'scope> {
                 self.built(&step, operators::naming_panics(name, || sink.writer(&context, worker)))
             }
             None => {
-                let open: OpenCommitter = Box::new(move |context| sink.committer(context));
-                lock(&self.context.plan).sinks.push((step.clone(), open));
+                lock(&self.context.plan).sinks.push(PlannedSink::new(step.clone(), sink));
                 None
             }
         };

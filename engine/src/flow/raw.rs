@@ -2,18 +2,20 @@
 
 use std::rc::Rc;
 
+use super::graph::{Node, NodeId};
 use super::{Inner, Origin, Stream};
 use crate::decode::{Decoder, Rejected};
 use crate::event_time::Lag;
 use crate::operators::{self, Flowing, SplitMessage, by_split, from_rejects};
 use crate::sink::Sink;
 use crate::source::RawBatch;
-use crate::vocabulary::{Event, EventTime};
+use crate::vocabulary::{Event, EventTime, shown};
 
 /// Raw records of a source.
 #[must_use = "a source that is not decoded is read and dropped"]
 pub struct Raw<'scope> {
     pub(super) inner: Rc<Inner<'scope>>,
+    pub(super) node: NodeId,
     pub(super) origin: Origin,
     pub(super) stream: Flowing<'scope, SplitMessage<RawBatch>>,
 }
@@ -26,8 +28,10 @@ impl<'scope> Raw<'scope> {
         // Nothing comes where a plan is made.
         let source = hub.as_ref().map_or_else(|| "".into(), |hub| hub.input());
         let (good, bad) = operators::decode(&self.inner.context, step, source, self.stream, decoder);
-        let rejects = Rejects { inner: Rc::clone(&self.inner), stream: bad };
-        (Untimed { inner: self.inner, origin: self.origin, stream: good }, rejects)
+        let node = self.inner.node(|| Node::new("decode").from(self.node));
+        let rejected = self.inner.node(|| Node::new("rejected").from(node));
+        let rejects = Rejects { inner: Rc::clone(&self.inner), node: rejected, stream: bad };
+        (Untimed { inner: self.inner, node, origin: self.origin, stream: good }, rejects)
     }
 }
 
@@ -35,6 +39,7 @@ impl<'scope> Raw<'scope> {
 #[must_use = "records without a sink are read and dropped"]
 pub struct Untimed<'scope, T> {
     inner: Rc<Inner<'scope>>,
+    node: NodeId,
     origin: Origin,
     stream: operators::SplitEvents<'scope, T>,
 }
@@ -75,15 +80,21 @@ impl<'scope, T: Clone + Send + Sync + 'static> Untimed<'scope, T> {
     pub fn event_time(self, extract: impl Fn(&T) -> EventTime + Send + Sync + 'static, lag: Lag) -> Stream<'scope, T> {
         let Origin { step, hub } = self.origin;
         let context = &self.inner.context;
+        let node = self.inner.node(|| {
+            let idle = lag.idle_limit().map(|limit| format!("a split is idle after {}", shown(limit)));
+            let idle = idle.unwrap_or_else(|| "no split is ever idle".to_owned());
+            let detail = format!("lag {}, {idle}", shown(lag.bound()));
+            Node::new("event time").from(self.node).keeping("watermarks").detail(detail)
+        });
         let (events, control) = operators::event_time(context, &step, hub, self.stream, Box::new(extract), lag);
         self.inner.register_event_time(&step);
         self.inner.add_control(control);
-        Stream { inner: self.inner, stream: events }
+        Stream { inner: self.inner, node, stream: events }
     }
 
     /// Writes each record to `sink`.
     pub fn sink(self, name: &str, sink: impl Sink<T>) {
-        self.inner.sink(name, self.stream, sink, by_split);
+        self.inner.sink(name, (self.stream, self.node), sink, by_split);
     }
 
     fn per_batch<U: 'static>(
@@ -92,8 +103,9 @@ impl<'scope, T: Clone + Send + Sync + 'static> Untimed<'scope, T> {
         logic: impl Fn(Vec<Event<T>>) -> Vec<Event<U>> + Send + Sync + 'static,
     ) -> Untimed<'scope, U> {
         let name = self.inner.unnamed(operation);
+        let node = self.inner.node(|| Node::new(&name).from(self.node));
         let stream = operators::per_batch(&self.inner.context, name, self.stream, move |_split, batch| logic(batch));
-        Untimed { inner: self.inner, origin: self.origin, stream }
+        Untimed { inner: self.inner, node, origin: self.origin, stream }
     }
 }
 
@@ -101,6 +113,7 @@ impl<'scope, T: Clone + Send + Sync + 'static> Untimed<'scope, T> {
 #[must_use = "records without a sink are dropped"]
 pub struct Rejects<'scope, T> {
     inner: Rc<Inner<'scope>>,
+    node: NodeId,
     stream: Flowing<'scope, SplitMessage<Vec<T>>>,
 }
 
@@ -108,13 +121,14 @@ impl<'scope, T: Clone + Send + Sync + 'static> Rejects<'scope, T> {
     /// Makes one record of each.
     pub fn map<U: 'static>(self, logic: impl Fn(T) -> U + Send + Sync + 'static) -> Rejects<'scope, U> {
         let name = self.inner.unnamed("map");
+        let node = self.inner.node(|| Node::new(&name).from(self.node));
         let each = move |_split: &_, batch: Vec<T>| batch.into_iter().map(&logic).collect();
         let stream = operators::per_batch(&self.inner.context, name, self.stream, each);
-        Rejects { inner: self.inner, stream }
+        Rejects { inner: self.inner, node, stream }
     }
 
     /// Writes each record to `sink`.
     pub fn sink(self, name: &str, sink: impl Sink<T>) {
-        self.inner.sink(name, self.stream, sink, from_rejects);
+        self.inner.sink(name, (self.stream, self.node), sink, from_rejects);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::graph::{Node, NodeId};
 use super::{Inner, Stream};
 use crate::operators::{self, Fold, KeyedFlow, RunningResult, RunningStep};
 use crate::vocabulary::{Key, Record, State};
@@ -12,6 +13,7 @@ use crate::window::aggregate::{self, Aggregate};
 #[must_use = "nothing is computed until it is said what"]
 pub struct Running<'scope, K, T> {
     pub(super) inner: Rc<Inner<'scope>>,
+    pub(super) node: NodeId,
     pub(super) stream: KeyedFlow<'scope, K, T>,
 }
 
@@ -53,11 +55,12 @@ impl<'scope, K: Key, T: Record> Running<'scope, K, T> {
         name: &str,
         fold: Fold<A, T, V>,
     ) -> Stream<'scope, RunningResult<K, V>> {
-        let Self { inner, stream } = self;
+        let Self { inner, node, stream } = self;
         let step = inner.register(name, "running");
+        let node = inner.node(|| Node::keyed("running", &step, &stream).from(node));
         let running = RunningStep { name: step.clone(), fold };
         let built = operators::running(&inner.context, inner.scope.index(), stream, running);
         let (stream, _nothing) = inner.stateful(&step, built);
-        Stream { inner, stream }
+        Stream { inner, node, stream }
     }
 }

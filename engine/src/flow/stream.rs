@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use timely::dataflow::operators::Concat;
 
+use super::graph::{Node, NodeId};
 use super::{Inner, KeyedStream};
 use crate::operators::{self, Flowing, KeyedFlow, by_value};
 use crate::sink::Sink;
@@ -15,12 +16,13 @@ use crate::vocabulary::{Event, Key, Record};
 #[must_use = "records without a sink are dropped"]
 pub struct Stream<'scope, T> {
     pub(super) inner: Rc<Inner<'scope>>,
+    pub(super) node: NodeId,
     pub(super) stream: Flowing<'scope, Event<T>>,
 }
 
 impl<T: Clone + 'static> Clone for Stream<'_, T> {
     fn clone(&self) -> Self {
-        Self { inner: Rc::clone(&self.inner), stream: self.stream.clone() }
+        Self { inner: Rc::clone(&self.inner), node: self.node, stream: self.stream.clone() }
     }
 }
 
@@ -63,15 +65,19 @@ impl<'scope, T: 'static> Stream<'scope, T> {
 
     /// The records of both streams.
     pub fn union(self, other: Self) -> Self {
-        Self { inner: self.inner, stream: self.stream.concat(other.stream) }
+        let node = self.inner.node(|| Node::new("union").from(self.node).from(other.node));
+        Self { inner: self.inner, node, stream: self.stream.concat(other.stream) }
     }
 
     /// Splits by `predicate`: the records for which it is true, and all others.
     pub fn split(self, predicate: impl Fn(&T) -> bool + Send + Sync + 'static) -> (Self, Self) {
         let name = self.inner.unnamed("split");
+        let node = self.inner.node(|| Node::new(&name).from(self.node));
+        let others = self.inner.node(|| Node::new(format!("others of {name}")).from(node));
         let each = move |event: &Event<T>| predicate(&event.value);
         let (matching, other) = operators::split(&self.inner.context, name, self.stream, each);
-        (Self { inner: Rc::clone(&self.inner), stream: matching }, Self { inner: self.inner, stream: other })
+        let matching = Self { inner: Rc::clone(&self.inner), node, stream: matching };
+        (matching, Self { inner: self.inner, node: others, stream: other })
     }
 
     /// Keys each record. Records of one key meet on one worker, in the order in which their split delivered them.
@@ -80,13 +86,14 @@ impl<'scope, T: 'static> Stream<'scope, T> {
         T: Record,
     {
         let name = self.inner.unnamed("key_by");
+        let node = self.inner.node(|| Node::new(&name).from(self.node));
         let stream = KeyedFlow::Apart { name, stream: self.stream, selector: Box::new(selector) };
-        KeyedStream { inner: self.inner, stream }
+        KeyedStream { inner: self.inner, node, stream }
     }
 
     /// Writes each record to `sink`.
     pub fn sink(self, name: &str, sink: impl Sink<T>) {
-        self.inner.sink(name, self.stream, sink, by_value);
+        self.inner.sink(name, (self.stream, self.node), sink, by_value);
     }
 
     fn per_container<U: 'static>(
@@ -95,7 +102,8 @@ impl<'scope, T: 'static> Stream<'scope, T> {
         logic: impl Fn(Vec<Event<T>>) -> Vec<Event<U>> + 'static,
     ) -> Stream<'scope, U> {
         let name = self.inner.unnamed(operation);
+        let node = self.inner.node(|| Node::new(&name).from(self.node));
         let stream = operators::unary(&self.inner.context, name, self.stream, move |events| Ok(logic(events)));
-        Stream { inner: self.inner, stream }
+        Stream { inner: self.inner, node, stream }
     }
 }

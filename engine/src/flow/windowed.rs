@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 
+use super::graph::{Node, NodeId};
 use super::{Inner, Stream};
 use serde::Serialize;
 
 use crate::error::Result;
 use crate::operators::{self, Fold, KeyedFlow, WindowResult, WindowStep};
 use crate::sink::Sink;
-use crate::vocabulary::{Key, Record, State};
+use crate::vocabulary::{Key, Record, State, shown};
 use crate::window::WindowSpec;
 use crate::window::aggregate::{self, Aggregate};
 
@@ -16,6 +17,7 @@ use crate::window::aggregate::{self, Aggregate};
 #[must_use = "windows do nothing until they are folded"]
 pub struct Windowed<'scope, K, T> {
     pub(super) inner: Rc<Inner<'scope>>,
+    pub(super) node: NodeId,
     pub(super) stream: KeyedFlow<'scope, K, T>,
     pub(super) spec: Result<WindowSpec>,
 }
@@ -129,16 +131,31 @@ impl<'scope, K: Key, T: Record> OnTime<'scope, K, T> {
         name: &str,
         fold: Fold<A, T, V>,
     ) -> Stream<'scope, WindowResult<K, V>> {
-        let Self { windowed: Windowed { inner, stream, spec }, take_late } = self;
+        let Self { windowed: Windowed { inner, node, stream, spec }, take_late } = self;
         // Other windows are another step: old and new ones side by side would charge one time twice.
         let kind = spec.as_ref().map_or_else(|_| "windows".to_owned(), |spec| fold.kind(spec));
         let step = inner.register(name, &kind);
+        let node = inner.node(|| {
+            // Where there is none, the plan ends with what is wrong with it.
+            let detail = spec.as_ref().map(detail).unwrap_or_default();
+            Node::keyed("window", &step, &stream).from(node).detail(detail)
+        });
         let built = spec.and_then(|spec| {
             let window = WindowStep { name: step.clone(), spec, fold };
             operators::window(&inner.context, inner.scope.index(), stream, window)
         });
         let (results, late) = inner.stateful(&step, built);
-        take_late(Stream { inner: Rc::clone(&inner), stream: late });
-        Stream { inner, stream: results }
+        let late_node = inner.node(|| Node::new("late").from(node));
+        take_late(Stream { inner: Rc::clone(&inner), node: late_node, stream: late });
+        Stream { inner, node, stream: results }
+    }
+}
+
+/// Windows as people describe them.
+fn detail(spec: &WindowSpec) -> String {
+    let (size, grace) = (shown(spec.size()), shown(spec.grace()));
+    match spec.slide() == spec.size() {
+        true => format!("size {size}, grace {grace}"),
+        false => format!("size {size}, slide {}, grace {grace}", shown(spec.slide())),
     }
 }

@@ -20,13 +20,30 @@ use super::hub::SourceHub;
 use super::memory::Memory;
 use crate::error::{Error, Result};
 use crate::exchange::KeyGroups;
-use crate::sink::SinkContext;
+use crate::sink::{Committer, Sink, SinkContext};
 use crate::snapshot::{StepInfo, Store};
 use crate::source::Source;
 use crate::vocabulary::{Epoch, EventTime, Incarnation, StepName};
 
 /// Opens a sink's committer; the record type is erased.
-pub(crate) type OpenCommitter = Box<dyn Fn(&SinkContext) -> Result<Box<dyn crate::sink::Committer>> + Send>;
+type OpenCommitter = Box<dyn Fn(&SinkContext) -> Result<Box<dyn Committer>> + Send>;
+
+/// A sink of the plan.
+pub(crate) struct PlannedSink {
+    pub(crate) step: StepName,
+    pub(crate) open: OpenCommitter,
+    /// Says what it writes to.
+    pub(crate) describe: Box<dyn Fn() -> String + Send>,
+}
+
+impl PlannedSink {
+    pub(crate) fn new<T: 'static>(step: StepName, sink: impl Sink<T>) -> Self {
+        let sink = Arc::new(sink);
+        let described = Arc::clone(&sink);
+        let (open, describe) = (Box::new(move |context: &_| sink.committer(context)), move || described.describe());
+        Self { step, open, describe: Box::new(describe) }
+    }
+}
 
 /// What a program consists of, as found by building it once.
 #[derive(Default)]
@@ -36,7 +53,7 @@ pub(crate) struct Plan {
     /// The sources.
     pub(crate) sources: Vec<(StepName, Box<dyn Source>)>,
     /// The sinks.
-    pub(crate) sinks: Vec<(StepName, OpenCommitter)>,
+    pub(crate) sinks: Vec<PlannedSink>,
     /// The first mistake.
     pub(crate) error: Option<Error>,
 }

@@ -8,16 +8,13 @@ use std::time::Duration;
 
 use fail::fail_point;
 use siphasher::sip::SipHasher24;
-use timely::WorkerConfig;
-use timely::communication::Allocator;
-use timely::worker::Worker;
 use tokio::runtime::Runtime;
 
 use super::beat;
 use super::commit::{CommitThread, OnCommit};
 use super::config::{JobConfig, Restart};
 use super::identity::check_identity;
-use super::memory;
+use super::plan::{plan, settled};
 use super::recover::{check_handles, recover_sinks, restore_splits, restore_watermarks};
 use super::shutdown::Shutdown;
 use super::threads::Threads;
@@ -26,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::event_time::WatermarkBoard;
 use crate::exchange::KeyGroups;
 use crate::metrics::SnapshotMetrics;
-use crate::operators::context::{JobContext, Plan, Running, Settled, lock};
+use crate::operators::context::{JobContext, Plan, Running};
 use crate::operators::control::CommitMessage;
 use crate::operators::hub::SourceHub;
 use crate::operators::{event_time_step, naming_panics, panic_error};
@@ -97,8 +94,8 @@ impl Attempt<'_> {
     pub(super) fn run(&self) -> End {
         let refused = |error| End { outcome: Err(error), progressed: false, left_behind: false };
         let identity = Identity { job: self.config.name.clone(), key_groups: self.config.key_groups };
-        let opened =
-            self.plan().and_then(|plan| Store::open(&self.config.state, &identity).map(|opened| (plan, opened)));
+        let opened = plan(self.config, self.program)
+            .and_then(|(plan, _)| Ok((plan, Store::open(&self.config.state, &identity)?)));
         let (plan, (store, recovered)) = match opened {
             Ok(opened) => opened,
             Err(error) => return refused(error),
@@ -143,7 +140,7 @@ impl Attempt<'_> {
         let (commits, messages) = channel();
         let (io, sinks) = (runtime.handle().clone(), self.config.state.join("sinks"));
         let running = Running { store: Arc::clone(store), hubs, commits: commits.clone(), runtime: io, sinks };
-        let context = Arc::new(JobContext::new(self.settled(groups, recovered), Some(running)));
+        let context = Arc::new(JobContext::new(settled(self.config, groups, recovered), Some(running)));
         fail_point!("recover::before-sinks");
         let committers = recover_sinks(plan, &context, recovered, store)?;
         for OpenSource { step, enumerator, known } in sources {
@@ -154,47 +151,6 @@ impl Attempt<'_> {
             }
         }
         Ok(Prepared { context, committers, followers, commits, messages })
-    }
-
-    fn settled(&self, groups: KeyGroups, recovered: &Recovered) -> Settled {
-        Settled {
-            job: self.config.name.clone(),
-            workers: self.config.workers,
-            groups,
-            secret: recovered.secret,
-            incarnation: recovered.incarnation,
-            committed: recovered.committed,
-            max_open_epochs: self.config.max_open_epochs as u64,
-            in_flight_bytes: self.config.in_flight_bytes,
-            state_memory: self.config.state_memory.unwrap_or_else(memory::for_state),
-            rebalance: self.config.rebalance,
-        }
-    }
-
-    /// Builds the program on nothing, to learn its steps and find its mistakes before anything is touched.
-    fn plan(&self) -> Result<Plan> {
-        let recovered = Recovered {
-            committed: None,
-            incarnation: Incarnation::default(),
-            key_groups: self.config.key_groups,
-            secret: [0; 16],
-            steps: Vec::new(),
-            handles: BTreeMap::new(),
-        };
-        let groups = KeyGroups::new(self.config.key_groups)?;
-        let context = Arc::new(JobContext::new(self.settled(groups, &recovered), None));
-        let allocator = Allocator::Thread(timely::communication::allocator::thread::Thread::default());
-        let mut worker = Worker::new(WorkerConfig::default(), allocator, None);
-        worker::build(&mut worker, &context, self.program);
-        if let Some(error) = context.take_failure() {
-            return Err(error);
-        }
-        let mut plan = std::mem::take(&mut *lock(&context.plan));
-        match plan.error.take() {
-            Some(error) => Err(error),
-            None if plan.sources.is_empty() => Err(Error::config("the program has no source")),
-            None => Ok(plan),
-        }
     }
 
     fn open_sources(

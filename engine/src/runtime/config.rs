@@ -12,11 +12,12 @@ use std::str::FromStr;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use jiff::fmt::friendly::{SpanParser, SpanPrinter};
+use jiff::fmt::friendly::SpanParser;
 
 use super::args::JobArgs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exchange::KeyGroups;
+use crate::vocabulary::shown;
 
 const EPOCH: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(600);
 const REBALANCE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(86_400);
@@ -87,7 +88,7 @@ impl fmt::Display for Restart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Never => f.write_str("never"),
-            Self::OnFailure { max, backoff } => write!(f, "on-failure:{max},{}", show(*backoff)),
+            Self::OnFailure { max, backoff } => write!(f, "on-failure:{max},{}", shown(*backoff)),
         }
     }
 }
@@ -226,16 +227,16 @@ impl JobConfig {
                 "no state folder is given: say where with --state, SHARDFLOW_STATE or `.state(path)`",
             ));
         }
-        within("--epoch", self.epoch, &EPOCH, |&value| show(value))?;
-        within("--rebalance", self.rebalance, &REBALANCE, |&value| show(value))?;
-        within("--stop-timeout", self.stop_timeout, &STOP_TIMEOUT, |&value| show(value))?;
+        within("--epoch", self.epoch, &EPOCH, |&value| shown(value))?;
+        within("--rebalance", self.rebalance, &REBALANCE, |&value| shown(value))?;
+        within("--stop-timeout", self.stop_timeout, &STOP_TIMEOUT, |&value| shown(value))?;
         within("--max-open-epochs", self.max_open_epochs, &OPEN_EPOCHS, ToString::to_string)?;
         within("--in-flight-bytes", self.in_flight_bytes, &IN_FLIGHT_BYTES, ToString::to_string)?;
         if let Some(bytes) = self.state_memory {
             within("--state-memory", bytes, &STATE_MEMORY, ToString::to_string)?;
         }
         if let Restart::OnFailure { backoff, .. } = self.restart {
-            within("--restart on-failure:MAX,BACKOFF", backoff, &BACKOFF, |&value| show(value))?;
+            within("--restart on-failure:MAX,BACKOFF", backoff, &BACKOFF, |&value| shown(value))?;
         }
         within("--key-groups", self.key_groups, &(1..=u16::MAX), ToString::to_string)?;
         within("--workers", self.workers, &(1..=usize::from(self.key_groups)), ToString::to_string)?;
@@ -249,10 +250,6 @@ fn within<T: PartialOrd>(flag: &str, value: T, range: &RangeInclusive<T>, show: 
     }
     let (value, least, most) = (show(&value), show(range.start()), show(range.end()));
     Err(Error::config(format!("{flag} \"{value}\" is out of range: {least} to {most}")))
-}
-
-fn show(duration: Duration) -> String {
-    SpanPrinter::new().unsigned_duration_to_string(&duration)
 }
 
 /// Reads a duration as people write it: `200ms`, `5s`, `1h 30m`.

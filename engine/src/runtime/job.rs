@@ -9,6 +9,7 @@ use super::args::JobArgs;
 use super::attempt::{Attempt, End, Summary};
 use super::commit::{CommitInfo, OnCommit};
 use super::config::{JobConfig, Restart};
+use super::plan;
 use super::shutdown::Shutdown;
 use super::worker::Program;
 use crate::error::Result;
@@ -110,6 +111,52 @@ impl Job {
     #[must_use]
     pub fn stopper(&self) -> Shutdown {
         self.stopper.clone()
+    }
+
+    /// What `program` consists of, in the order of its steps, a line each: what each is called, where its records come from,
+    /// whether they are exchanged between workers, and what a snapshot holds of it. For people: to see what would run, to
+    /// review a change of it. The same program and settings give the same text; the next version of shardflow may give another.
+    ///
+    /// It builds the program as a start does and opens nothing: no state is touched and nothing is called. Key groups are those of
+    /// the settings, which a job that has state already no longer follows. Of sources and sinks there is what they say of
+    /// themselves ([`Source::identity`](crate::source::Source::identity), [`Sink::describe`](crate::sink::Sink::describe)),
+    /// which is nothing secret.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), for a mistake in the program or the settings.
+    ///
+    /// # Examples
+    /// ```
+    /// use shardflow::testing::{Collected, Feed};
+    /// use shardflow::{EventTime, Job, Lag, lines, seconds};
+    ///
+    /// let job = Job::named("letters").workers(2).state("state");
+    /// let text = job.explain(|flow| {
+    ///     let (letters, rejected) = flow.source("letters", Feed::new()).decode(lines());
+    ///     rejected.sink("rejected", Collected::new());
+    ///     let timed = letters.event_time(|_| EventTime::MIN, Lag::of(seconds(5)));
+    ///     timed.key_by(|line| line.clone()).running().count("counts").map(|count| count.value).sink("out", Collected::new());
+    /// })?;
+    /// assert_eq!(
+    ///     text,
+    ///     r#"job "letters": 2 workers, 256 key groups, epochs of 200ms
+    /// 1. source "letters", keeps positions: feed
+    /// 2. decode from 1
+    /// 3. rejected from 2
+    /// 4. sink "rejected" from 3: Collected
+    /// 5. event time from 2, keeps watermarks: lag 5s, a split is idle after 30s
+    /// 6. key_by #1 from 5
+    /// 7. running "counts" from 6, exchanged by key, keeps state
+    /// 8. map #2 from 7
+    /// 9. sink "out" from 8: Collected"#
+    /// );
+    /// # Ok::<(), shardflow::Error>(())
+    /// ```
+    pub fn explain(&self, program: impl Fn(&Flow<'_>) + Send + Sync + 'static) -> Result<String> {
+        let args = self.args.clone().map_or_else(JobArgs::from_env, Ok)?;
+        let config = self.config.clone().resolve(&args)?;
+        let program: Program = Arc::new(program);
+        plan::explain(&config, &program)
     }
 
     /// Runs `program` until its input ends, or until SIGINT or SIGTERM, after a last commit either way.

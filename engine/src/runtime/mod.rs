@@ -15,6 +15,7 @@ mod identity;
 mod job;
 pub mod logging;
 mod memory;
+mod plan;
 mod recover;
 pub mod shutdown;
 mod threads;

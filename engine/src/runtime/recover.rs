@@ -6,7 +6,7 @@ use fail::fail_point;
 
 use crate::error::{Error, Result};
 use crate::exchange::KeyGroups;
-use crate::operators::context::{JobContext, Plan};
+use crate::operators::context::{JobContext, Plan, PlannedSink};
 use crate::operators::{IDENTITY, naming_panics};
 use crate::sink::{CommitPermit, Committer};
 use crate::snapshot::{Recovered, Store};
@@ -56,7 +56,7 @@ fn split_id(key: &[u8]) -> Result<SplitId> {
 
 /// Refuses a program that lacks a sink whose committed results may not be visible yet: nobody would ever show them.
 pub(super) fn check_handles(plan: &Plan, recovered: &Recovered) -> Result<()> {
-    let known = |step: &StepName| plan.sinks.iter().any(|(sink, _)| sink == step);
+    let known = |step: &StepName| plan.sinks.iter().any(|sink| sink.step == *step);
     match recovered.handles.keys().find(|step| !known(step)) {
         None => Ok(()),
         Some(step) => Err(Error::state(format!(
@@ -75,7 +75,7 @@ pub(super) fn recover_sinks(
 ) -> Result<BTreeMap<StepName, Box<dyn Committer>>> {
     let permit = recovered.committed.map(CommitPermit::granted);
     let mut committers = BTreeMap::new();
-    for (step, open) in &plan.sinks {
+    for PlannedSink { step, open, .. } in &plan.sinks {
         let handles = recovered.handles.get(step).map(Vec::as_slice).unwrap_or_default();
         let committer = naming_panics(step.as_str(), || {
             let running = context.running.as_ref();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use timely::dataflow::operators::{Concatenate, Leave};
 use timely::worker::Worker;
 
-use crate::flow::Flow;
+use crate::flow::{Flow, Graph};
 use crate::operators::context::JobContext;
 use crate::operators::{Time, commit, panic_error};
 
@@ -18,22 +18,25 @@ pub(super) type Program = Arc<dyn Fn(&Flow<'_>) + Send + Sync>;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Builds the program's dataflow: the streaming region, timed by (epoch, event time), nested in a scope timed by epoch, in
-/// which the commit sees whole epochs.
-pub(super) fn build(worker: &mut Worker, context: &Arc<JobContext>, program: &Program) {
+/// which the commit sees whole epochs. Of a plan it gives the steps.
+pub(super) fn build(worker: &mut Worker, context: &Arc<JobContext>, program: &Program) -> Graph {
     let sender = context.running.as_ref().map(|running| running.commits.clone());
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         worker.dataflow::<u64, _, _>(|outer| {
-            let control = outer.scoped::<Time, _, _>("streaming", |region| {
+            let (control, graph) = outer.scoped::<Time, _, _>("streaming", |region| {
                 let flow = Flow::new(region, Arc::clone(context));
                 program(&flow);
-                flow.into_control().into_iter().map(|stream| stream.leave(outer)).collect::<Vec<_>>()
+                let (control, graph) = flow.finish();
+                (control.into_iter().map(|stream| stream.leave(outer)).collect::<Vec<_>>(), graph)
             });
             commit(context, outer.concatenate(control), sender);
-        });
+            graph
+        })
     }));
-    if let Err(panic) = outcome {
+    outcome.unwrap_or_else(|panic| {
         context.fail(panic_error(panic.as_ref()).in_step("the program's construction"));
-    }
+        Graph::default()
+    })
 }
 
 /// Builds and runs. A panic outside the operators' own guards (a user's `Drop`, say) fails the job at once: the other

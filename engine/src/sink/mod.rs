@@ -59,6 +59,21 @@ pub trait Sink<T>: Send + Sync + 'static {
     /// # Errors
     /// As for the committer.
     fn writer(&self, context: &SinkContext, worker: usize) -> Result<Box<dyn SinkWriter<T>>>;
+
+    /// What it writes to, in a line, for [`Job::explain`](crate::Job::explain): `table "charges" at region eu-west-1`. By default
+    /// the type's name.
+    ///
+    /// Nothing secret: no password, no key, no query of a URL. Opens nothing, also where the settings cannot work.
+    fn describe(&self) -> String {
+        name_of::<Self>()
+    }
+}
+
+/// A type's name, without where it is and what it is of.
+fn name_of<S: ?Sized>() -> String {
+    let name = std::any::type_name::<S>();
+    let name = name.split_once('<').map_or(name, |(name, _)| name);
+    name.rsplit_once("::").map_or(name, |(_, name)| name).to_owned()
 }
 
 /// Makes durable what is staged, and gives the handle that names it; `None`: there is nothing to commit. Runs on the commit
@@ -170,5 +185,17 @@ pub trait Committer: Send + 'static {
     /// The job ends with the error. Nothing is lost: the next start makes visible what this call could not.
     fn close(&mut self) -> Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_is_called_by_its_name_alone() {
+        assert_eq!(name_of::<String>(), "String");
+        assert_eq!(name_of::<std::collections::BTreeMap<String, Vec<std::path::PathBuf>>>(), "BTreeMap");
+        assert_eq!(name_of::<u8>(), "u8");
     }
 }

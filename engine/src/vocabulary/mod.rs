@@ -8,4 +8,5 @@ mod time;
 pub use id::{IdNamespace, RecordId};
 pub use name::{Incarnation, KeyGroup, SourceId, SplitId, StepName};
 pub use record::{Event, Key, Record, State};
+pub(crate) use time::shown;
 pub use time::{Epoch, EventTime, Window, days, hours, millis, minutes, seconds};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use jiff::fmt::friendly::SpanPrinter;
 use serde::{Deserialize, Serialize};
 
 /// A consistent cut's number. Grows by at least one each beat; committed epochs are totally ordered across restarts.
@@ -160,6 +161,11 @@ pub const fn hours(n: u64) -> Duration {
 #[must_use]
 pub const fn days(n: u64) -> Duration {
     Duration::from_secs(n.saturating_mul(86400))
+}
+
+/// A duration as people write it, and as flags are read: `200ms`, `1h 30m`.
+pub(crate) fn shown(duration: Duration) -> String {
+    SpanPrinter::new().unsigned_duration_to_string(&duration)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod aggregates;
 mod backpressure;
 mod dedupe;
 mod epochs;
+mod explain;
 mod grace;
 mod idle;
 mod ids;

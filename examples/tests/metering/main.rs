@@ -4,6 +4,7 @@
 
 mod books;
 mod crash;
+mod explain;
 mod kinesis;
 mod ordered;
 mod process;

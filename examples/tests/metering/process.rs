@@ -152,6 +152,13 @@ impl Launch {
         assert!(ended.status.success(), "{ended:?}");
     }
 
+    /// What it prints on its way to a good end.
+    pub(crate) fn output(mut self) -> String {
+        let ended = self.0.stdout(Stdio::piped()).output().unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        String::from_utf8(ended.stdout).unwrap()
+    }
+
     /// Runs it until it dies of SIGKILL at a named point.
     pub(crate) fn die_at(self, kill: Kill) {
         self.die_at_beside(kill, "");

@@ -147,6 +147,10 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Sink<T> for ChannelSink<T
             of: PhantomData,
         }))
     }
+
+    fn describe(&self) -> String {
+        format!("a channel that holds {} records", self.sender.max_capacity())
+    }
 }
 
 /// Collects a worker's records of the open epoch.

@@ -31,14 +31,7 @@ pub(super) async fn connect(settings: &DynamoDb) -> Result<Table> {
     let name = &settings.table;
     let keys = keys(settings)?;
     let opening = Opening::new(ErrorKind::Sink, format!("table \"{name}\""), settings.connect_timeout);
-    let given = Given {
-        service: "DynamoDB",
-        config: settings.sdk_config.as_ref(),
-        endpoint: settings.endpoint.as_deref(),
-        region: settings.region.as_deref(),
-        otherwise: region_of(name),
-    };
-    let (config, place) = opening.configure(given).await?;
+    let (config, place) = opening.configure(given(settings)).await?;
     let sdk = client(&config, settings);
     let look = || async {
         let answer = sdk.describe_table().table_name(name).send().await;
@@ -59,6 +52,25 @@ pub(super) async fn connect(settings: &DynamoDb) -> Result<Table> {
     let description = format!("table \"{name}\" at {place}");
     let schema = opening.repeat(&description, &RetryMetrics::unseen(), look).await?;
     Ok(Table { sdk, name: name.clone(), schema })
+}
+
+/// The table, as far as it is known before anything is reached: `table "charges" at region eu-west-1`. What is no table's name
+/// is not shown: it might be anything.
+pub(super) fn place(settings: &DynamoDb) -> String {
+    match is_table(&settings.table) {
+        true => given(settings).locate(&format!("table \"{}\"", settings.table)),
+        false => "a table without a name that it can have".to_owned(),
+    }
+}
+
+fn given(settings: &DynamoDb) -> Given<'_> {
+    Given {
+        service: "DynamoDB",
+        config: settings.sdk_config.as_ref(),
+        endpoint: settings.endpoint.as_deref(),
+        region: settings.region.as_deref(),
+        otherwise: region_of(&settings.table),
+    }
 }
 
 /// The key's names, with what can be known to be wrong before any call.

@@ -342,6 +342,10 @@ impl<T: Serialize + 'static> Destination<T> for Put {
     fn open<'a>(&'a self, context: &'a SinkContext) -> BoxFuture<'a, Result<ItemWriter<T>>> {
         Box::pin(open(&self.table, Plan::Put, context))
     }
+
+    fn describe(&self) -> String {
+        connect::place(&self.table)
+    }
 }
 
 impl<T: Serialize + 'static> Destination<T> for PutOrDelete<T> {
@@ -349,6 +353,10 @@ impl<T: Serialize + 'static> Destination<T> for PutOrDelete<T> {
 
     fn open<'a>(&'a self, context: &'a SinkContext) -> BoxFuture<'a, Result<ItemWriter<T>>> {
         Box::pin(open(&self.table, Plan::PutOrDelete(Arc::clone(&self.deletes)), context))
+    }
+
+    fn describe(&self) -> String {
+        connect::place(&self.table)
     }
 }
 
@@ -369,5 +377,9 @@ impl<T: Serialize + 'static> Destination<T> for Newest<T> {
             let guard = Guard { attribute: attribute.clone(), versions: self.versions.clone(), calls: self.calls };
             open(&self.table, Plan::Newest(guard), context).await
         })
+    }
+
+    fn describe(&self) -> String {
+        connect::place(&self.table)
     }
 }

@@ -194,4 +194,8 @@ impl<T, F: Format<T>> Sink<T> for FileSink<F> {
             .map_err(|cause| Error::config(format!("worker {worker} is too many")).caused_by(cause))?;
         Ok(Box::new(FileWriter::new(self, place, worker)))
     }
+
+    fn describe(&self) -> String {
+        format!("files in \"{}\"", join(&self.dir, &self.prefix).display())
+    }
 }

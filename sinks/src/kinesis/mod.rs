@@ -242,4 +242,8 @@ impl<T: 'static, E: Encoder<T>> Sink<T> for KinesisSink<T, E> {
         let rejected = self.rejected.writer(context, worker)?;
         Ok(Box::new(Writer::new(self.clone(), context, producer, metrics, rejected)))
     }
+
+    fn describe(&self) -> String {
+        self.rejected.described_beside(self.settings.place())
+    }
 }

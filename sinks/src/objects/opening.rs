@@ -129,4 +129,8 @@ impl<T: Record, F: FileFormat<T>> Sink<T> for ObjectSink<T, F> {
         let windows = windows.map(|(time, span)| (time, Windows::new(span)));
         Ok(Box::new(Spooler::new(folder, step, context.incarnation.number(), number, collected, settings, windows)))
     }
+
+    fn describe(&self) -> String {
+        format!("objects in {}", self.target)
+    }
 }

@@ -39,14 +39,31 @@ pub(super) struct Located {
     pub(super) options: Vec<(String, String)>,
 }
 
+impl Located {
+    /// What of the URL may be shown.
+    fn place(&self) -> String {
+        parse(&self.url).map_or_else(|_| "a place that is no URL of a store".to_owned(), |url| url.to_string())
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(located) => f.write_str(&located.place()),
+            Self::Store { store, prefix, .. } => write!(f, "{store}, below \"{prefix}\""),
+        }
+    }
+}
+
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url(located) => {
-                let place =
-                    parse(&located.url).map_or_else(|_| "not a URL of a store".to_owned(), |url| url.to_string());
                 let options: Vec<&String> = located.options.iter().map(|(key, _)| key).collect();
-                f.debug_struct("Url").field("place", &place).field("options", &options).finish_non_exhaustive()
+                f.debug_struct("Url")
+                    .field("place", &located.place())
+                    .field("options", &options)
+                    .finish_non_exhaustive()
             }
             Self::Store { store, prefix, .. } => {
                 f.debug_struct("Store").field("store", &store.to_string()).field("prefix", prefix).finish()

@@ -156,6 +156,13 @@ struct Settings {
     start_within: Duration,
 }
 
+impl Settings {
+    /// The nodes as they may be shown.
+    fn shown(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| connection::shown(node)).collect()
+    }
+}
+
 impl<T> OpenSearch<T> {
     /// Writes to this index. It must be there, with its mapping, unless [`may_create_index`](Self::may_create_index).
     #[must_use]
@@ -336,10 +343,9 @@ impl<T> Clone for OpenSearch<T> {
 
 impl<T> fmt::Debug for OpenSearch<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Settings { nodes, bulk, gzip, login, .. } = &self.settings;
-        let shown: Vec<String> = nodes.iter().map(|node| connection::shown(node)).collect();
+        let Settings { bulk, gzip, login, .. } = &self.settings;
         f.debug_struct("OpenSearch")
-            .field("nodes", &shown)
+            .field("nodes", &self.settings.shown())
             .field("target", &self.target)
             .field("bulk", bulk)
             .field("gzip", gzip)
@@ -384,6 +390,12 @@ impl<T: Serialize + 'static> Destination<T> for Opens<T> {
             Ok(BulkWriter::new(connection, settings, shape.clone(), target))
         })
     }
+
+    fn describe(&self) -> String {
+        let OpenSearch { settings, target, .. } = &self.sink;
+        let target = target.as_ref().map_or_else(|| "no index".to_owned(), ToString::to_string);
+        format!("{target} at {}", settings.shown().join(", "))
+    }
 }
 
 impl<T: Serialize + 'static> Sink<T> for OpenSearch<T> {
@@ -393,5 +405,9 @@ impl<T: Serialize + 'static> Sink<T> for OpenSearch<T> {
 
     fn writer(&self, context: &SinkContext, worker: usize) -> Result<Box<dyn SinkWriter<T>>> {
         self.delivery.of(Opens { sink: self.clone(), is_first: false }).writer(context, worker)
+    }
+
+    fn describe(&self) -> String {
+        self.delivery.of(Opens { sink: self.clone(), is_first: false }).describe()
     }
 }

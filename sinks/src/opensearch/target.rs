@@ -159,6 +159,12 @@ impl<T> Clone for Target<T> {
 
 impl<T> fmt::Debug for Target<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<T> fmt::Display for Target<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Index(name) => write!(f, "index {name:?}"),
             Self::Alias(name) => write!(f, "alias {name:?}"),

@@ -96,6 +96,8 @@ impl Dsn {
         let hosts = hosts.iter().enumerate().map(|(index, host)| format!("{host}:{}", port(index)));
         let at = hosts.collect::<Vec<_>>().join(",");
         match self.config.get_dbname() {
+            // Of a URL whose password is not escaped, this may be the rest of it.
+            Some(name) if name.contains('@') => format!("a database at {at}"),
             Some(name) => format!("database \"{name}\" at {at}"),
             None => format!("the user's database at {at}"),
         }
@@ -366,6 +368,7 @@ mod tests {
             assert!(error.contains(what), "{text}: {error}");
             assert!(!error.contains("hunter2"), "{error}");
         }
+        assert_eq!(parse("postgres://u:a@b/hunter2@db/x").unwrap().place(), "a database at b:5432");
         let shown = format!("{:?}", parse("host=h password=hunter2 user=u").unwrap());
         assert!(!shown.contains("hunter2") && shown.contains("at h:5432"), "{shown}");
     }

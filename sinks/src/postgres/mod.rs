@@ -159,6 +159,17 @@ impl Postgres {
     }
 }
 
+impl Postgres {
+    /// A table of it, as far as the settings say. Where they cannot be read, neither is shown: what is given may have a password in
+    /// it, and not where one would look for it.
+    pub(crate) fn describe(&self, table: &str) -> String {
+        match dsn::parse(&self.connection) {
+            Ok(dsn) => format!("table \"{table}\" in {}", dsn.place()),
+            Err(_) => "a table of a database whose connection string cannot be read".to_owned(),
+        }
+    }
+}
+
 impl fmt::Debug for Postgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The string may have a password in it, and not where one would look for it.
@@ -321,5 +332,9 @@ impl<T: 'static> Sink<T> for PostgresSink<T> {
             count: 0,
             set_aside: Vec::new(),
         }))
+    }
+
+    fn describe(&self) -> String {
+        self.server.describe(&self.table.name)
     }
 }

@@ -30,15 +30,7 @@ pub(super) async fn connect(settings: &ProducerSettings) -> Result<(Stream, Opti
         Error::config(format!("could not read stream \"{given}\": that is neither a stream's name nor its ARN"))
     })?;
     let opening = Opening::new(ErrorKind::Sink, format!("stream \"{given}\""), settings.connect_timeout);
-    let region = arn.as_deref().and_then(|arn| arn.split(':').nth(3));
-    let given = Given {
-        service: "Kinesis",
-        config: settings.sdk_config.as_ref(),
-        endpoint: settings.endpoint.as_deref(),
-        region: settings.region.as_deref(),
-        otherwise: region,
-    };
-    let (config, place) = opening.configure(given).await?;
+    let (config, place) = opening.configure(settings.given(arn.as_deref())).await?;
     let timeouts =
         TimeoutConfig::builder().connect_timeout(TCP_TIMEOUT).operation_attempt_timeout(settings.call_timeout);
     let config = aws_sdk_kinesis::config::Builder::from(&config)
@@ -55,6 +47,27 @@ pub(super) async fn connect(settings: &ProducerSettings) -> Result<(Stream, Opti
     let subject = format!("the shards of {}", stream.description);
     let shards = opening.repeat(&subject, &metrics, || stream.shards()).await?;
     Ok((stream, Some(shards)))
+}
+
+impl ProducerSettings {
+    /// Where records go, as far as it is known before anything is reached: `stream "usage" at region eu-west-1`. What is no
+    /// stream's name is not shown: it might be anything.
+    pub(crate) fn place(&self) -> String {
+        match StreamName::parse(&self.stream) {
+            Some(StreamName { name, arn }) => self.given(arn.as_deref()).locate(&format!("stream \"{name}\"")),
+            None => "a stream without a name that it can have".to_owned(),
+        }
+    }
+
+    fn given<'a>(&'a self, arn: Option<&'a str>) -> Given<'a> {
+        Given {
+            service: "Kinesis",
+            config: self.sdk_config.as_ref(),
+            endpoint: self.endpoint.as_deref(),
+            region: self.region.as_deref(),
+            otherwise: arn.and_then(|arn| arn.split(':').nth(3)),
+        }
+    }
 }
 
 impl Stream {

@@ -78,6 +78,7 @@ use crate::postgres::row::Layout;
 use crate::postgres::{Postgres, fields, postgres};
 use committer::LoadCommitter;
 use settings::{Settings, Table};
+use staging::Staging;
 use writer::FileWriter;
 
 /// A Redshift cluster or workgroup, by a connection string as [`postgres`](crate::postgres()) takes it.
@@ -364,5 +365,10 @@ impl<T: 'static> Sink<T> for RedshiftSink<T> {
         let worker = u32::try_from(worker)
             .map_err(|cause| Error::config(format!("worker {worker} is too many")).caused_by(cause))?;
         Ok(Box::new(FileWriter::new(self.layout.clone(), settings, context, worker)))
+    }
+
+    fn describe(&self) -> String {
+        let staged = self.table.staged_in.as_deref().map_or_else(|| "nowhere".to_owned(), Staging::shown);
+        format!("{}, staged in {staged}", self.cluster.server.describe(&self.table.name))
     }
 }

@@ -33,7 +33,7 @@ const SHORTEST_CALL: Duration = Duration::from_secs(1);
 /// What the user says of a table.
 #[derive(Clone)]
 pub(super) struct Table {
-    name: String,
+    pub(super) name: String,
     pub(super) staged_in: Option<String>,
     pub(super) store: Option<Arc<dyn ObjectStore>>,
     pub(super) endpoint: Option<String>,

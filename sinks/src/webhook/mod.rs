@@ -213,6 +213,11 @@ impl<T> Webhook<T> {
 }
 
 impl Settings {
+    /// The URL as it may be shown: of some, the path is all that it takes to write there.
+    fn shown(&self) -> String {
+        Address::parse(&self.url).map_or_else(|_| "no URL".to_owned(), |address| address.to_string())
+    }
+
     /// Checks everything that can be checked without calling: there is no call that does nothing.
     fn receiver(&self) -> Result<Receiver> {
         let refuse = |why: String| Error::config(format!("could not use the URL of a webhook: {why}"));
@@ -282,10 +287,9 @@ impl<T> Clone for Webhook<T> {
 
 impl<T> fmt::Debug for Webhook<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Settings { url, headers, signature, body, body_bytes, .. } = &self.settings;
-        let shown = Address::parse(url).map_or_else(|_| "no URL".to_owned(), |address| address.to_string());
+        let Settings { headers, signature, body, body_bytes, .. } = &self.settings;
         f.debug_struct("Webhook")
-            .field("at", &shown)
+            .field("at", &self.settings.shown())
             .field("headers", headers)
             .field("is_signed", &signature.is_some())
             .field("body", body)
@@ -317,6 +321,10 @@ impl<T: Serialize + 'static> Destination<T> for Opens<T> {
         let opened = receiver.map(|receiver| WebhookWriter::new(receiver, id.clone(), settings.body_bytes));
         Box::pin(std::future::ready(opened))
     }
+
+    fn describe(&self) -> String {
+        format!("calls of {}", self.0.settings.shown())
+    }
 }
 
 impl<T: Serialize + 'static> Sink<T> for Webhook<T> {
@@ -326,5 +334,9 @@ impl<T: Serialize + 'static> Sink<T> for Webhook<T> {
 
     fn writer(&self, context: &SinkContext, worker: usize) -> Result<Box<dyn SinkWriter<T>>> {
         self.delivery.of(Opens(self.clone())).writer(context, worker)
+    }
+
+    fn describe(&self) -> String {
+        self.delivery.of(Opens(self.clone())).describe()
     }
 }

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use batching::Batching;
 pub use rejected::{RejectedOutput, RejectedWriter};
 
-use super::{Committer, Sink, SinkContext, SinkWriter, Version};
+use super::{Committer, Sink, SinkContext, SinkWriter, Version, name_of};
 use crate::error::{Error, Outcome, Result};
 use crate::retry::{Failed, Failing, WallClock};
 use crate::source::BoxFuture;
@@ -44,6 +44,11 @@ pub trait Destination<T>: Send + Sync + 'static {
     /// # Errors
     /// Settings that cannot work, or a service that is not there: the job does not start.
     fn open<'a>(&'a self, context: &'a SinkContext) -> BoxFuture<'a, Result<Self::Writer>>;
+
+    /// As [`Sink::describe`].
+    fn describe(&self) -> String {
+        name_of::<Self>()
+    }
 }
 
 /// A writer that needs no connecting is its own destination.
@@ -52,6 +57,10 @@ impl<T, W: BatchWriter<T> + Clone> Destination<T> for W {
 
     fn open<'a>(&'a self, _context: &'a SinkContext) -> BoxFuture<'a, Result<W>> {
         Box::pin(std::future::ready(Ok(self.clone())))
+    }
+
+    fn describe(&self) -> String {
+        BatchWriter::describe(self)
     }
 }
 
@@ -120,6 +129,11 @@ pub trait BatchWriter<T>: Send + Sync + 'static {
     /// # Cancel safety
     /// The future is dropped when the job ends with a failure: then the next start writes the batch again.
     fn write<'a>(&'a self, entries: &'a [Self::Entry]) -> BoxFuture<'a, Written>;
+
+    /// As [`Sink::describe`], where the writer is its own [`Destination`].
+    fn describe(&self) -> String {
+        name_of::<Self>()
+    }
 }
 
 /// The answer to a batch.
@@ -303,5 +317,9 @@ impl<T: 'static, D: Destination<T>> Sink<T> for AtLeastOnce<D> {
         let rejected = self.rejected.writer(context, worker)?;
         let delivering = Delivering::new(context, worker, to, self.settings, WallClock);
         Ok(Box::new(Writer::new(delivering, rejected, context.incarnation)))
+    }
+
+    fn describe(&self) -> String {
+        self.rejected.described_beside(self.destination.describe())
     }
 }

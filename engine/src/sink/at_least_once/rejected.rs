@@ -26,6 +26,15 @@ impl RejectedOutput {
         self.0.is_some()
     }
 
+    /// What a sink says of itself that has it ([`Sink::describe`]): `sink`, and where refused records go.
+    #[must_use]
+    pub fn described_beside(&self, sink: String) -> String {
+        match &self.0 {
+            Some(rejected) => format!("{sink}; refused records: {}", rejected.describe()),
+            None => sink,
+        }
+    }
+
     /// The process's side, for a sink that has nothing else to commit.
     ///
     /// # Errors
