@@ -1,13 +1,13 @@
 //! The object sink on a store that fails in every way: exact results each time.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::common::faulty::{Call, Fault, Faulty};
-use crate::common::{assert_manifested, everything, numbers};
-use object_store::ObjectStore;
+use crate::common::{assert_manifested, everything, numbers, path};
 use object_store::multipart::MultipartStore;
+use object_store::{ObjectStore, ObjectStoreExt};
 use shardflow::ErrorKind;
 use shardflow::testing::sink::{Driver, Promise};
 use shardflow_sinks::{ObjectSink, objects_in};
@@ -96,6 +96,35 @@ fn half_of_the_parts_is_not_an_object_and_a_crash_there_shows_nothing_twice() {
     job.start(1);
     job.finish();
     assert_eq!(store.open_uploads.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn an_object_that_appears_while_another_is_sent_in_parts_is_not_written_over() {
+    const NAME: &str = "out/conformance.results-i00001-w00-s000000-f0000000001-e0000000001-p000.ndjson";
+    for with_multipart in [true, false] {
+        let place = Arc::new(OnceLock::<Arc<Faulty>>::new());
+        let theirs = Arc::clone(&place);
+        // The name was looked at, and is free, when the upload begins.
+        let store = Faulty::new(move |call| {
+            if let ("create", Some(store)) = (call.what, theirs.get()) {
+                let name = path(call.key);
+                futures::executor::block_on(store.inner.put(&name, "theirs".into())).unwrap();
+            }
+            Fault::Pass
+        });
+        place.set(Arc::clone(&store)).unwrap();
+        let plain = objects_in(Arc::clone(&store) as Arc<dyn ObjectStore>, "out").roll_after(Duration::ZERO);
+        let sink = if with_multipart { sink(&store) } else { plain };
+        let mut job = Driver::new(Promise::ExactlyOnce, Box::new(sink.part_bytes(4)), |number| number, Vec::new);
+        job.try_start(1).unwrap();
+        job.stage(0, 20);
+        job.prepare();
+        job.persist();
+        let error = job.try_commit().unwrap_err().to_string();
+        assert!(error.contains(NAME) && error.contains("is there already, with 6 bytes"), "{error}");
+        assert_eq!(everything(&store.inner)[NAME], b"theirs");
+        assert_eq!(store.open_uploads.load(Ordering::Relaxed), 0);
+    }
 }
 
 #[test]
