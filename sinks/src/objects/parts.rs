@@ -72,7 +72,7 @@ impl Parted<'_> {
             Ok(upload) => upload,
             // Azure's has no place for what describes the object.
             Err(StoreError::NotSupported { .. }) => return self.put_without(self.length()).await,
-            Err(error) => return Err(trouble(&error)),
+            Err(error) => return Err(unseen(trouble(&error))),
         };
         let sent: Result<Vec<PartId>, Trouble> = futures::stream::iter((0_usize..).zip(self.starts()))
             .map(|(number, start)| self.send(store, &upload, number, start))
@@ -81,7 +81,7 @@ impl Parted<'_> {
             .await;
         let done = match sent {
             Ok(parts) => self.complete(store, &upload, parts).await,
-            Err(trouble) => Err(trouble),
+            Err(trouble) => Err(unseen(trouble)),
         };
         if !matches!(done, Ok(Done::Completed)) {
             // The next start aborts it where this fails.
@@ -181,6 +181,11 @@ impl Parted<'_> {
     async fn read(&self, start: u64) -> Result<Vec<u8>, Trouble> {
         read(self.pack, self.object, start, self.length()).await
     }
+}
+
+/// Of an upload that was not asked to be completed: there is no object, whatever became of its parts.
+fn unseen(trouble: Trouble) -> Trouble {
+    Trouble { outcome: Outcome::Determinate, ..trouble }
 }
 
 /// Reads from a pack without holding up others.
