@@ -385,6 +385,23 @@ impl DeliveryMetrics {
             retries: RetryMetrics::of(names::SINK_RETRIES, step),
         }
     }
+
+    /// A call begins; it is over when what this gives is dropped.
+    pub fn call(&self) -> CallUnderWay {
+        self.calls.increment(1.0);
+        CallUnderWay(self.calls.clone())
+    }
+}
+
+/// A call that is on its way. It ends with this value, also where nobody waits for its answer any more.
+#[must_use]
+#[derive(Debug)]
+pub struct CallUnderWay(Gauge);
+
+impl Drop for CallUnderWay {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
 }
 
 // A gauge that each worker sets for itself needs the worker as a label, or they would overwrite one another.
