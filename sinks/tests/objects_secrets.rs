@@ -119,6 +119,11 @@ fn neither_keys_nor_signatures_are_told_anywhere() {
             Err(error) => told.push_str(&format!("{error} {error:?} ")),
         }
     }
+    // What it gets through at its start it is refused when it ships.
+    proxy.inject(|request| if request.operation == "POST" { Fault::Refused("AccessDenied") } else { Fault::Pass });
+    (context.incarnation, context.committed) = (Incarnation::new(8), Some(Epoch::new(7)));
+    let error = run(&sink(proxy.endpoint(), Duration::ZERO), &context).unwrap_err();
+    told.push_str(&format!("{error} {error:?} "));
     let objects = common::everything(&client(&server.endpoint()));
     let spooled = common::files_below(folder.path()).into_iter().map(|path| std::fs::read(path).unwrap());
     for bytes in objects.into_values().chain(spooled) {
@@ -131,6 +136,10 @@ fn neither_keys_nor_signatures_are_told_anywhere() {
         "what is logged was not seen: {} bytes, {ours}",
         logged.len()
     );
+    let failures: Vec<&str> = logged.lines().filter(|line| line.contains("could not ship committed records")).collect();
+    let tells =
+        |line: &&str| line.contains("ERROR") && line.contains("charges") && line.contains("out/job.charges-i0000");
+    assert!(failures.iter().any(tells), "a shipment that failed was not logged with its step and object: {failures:?}");
     assert!(told.contains("could not") && told.contains("s3://results"), "errors were seen");
     for secret in [KEY, SECRET, TOKEN, "X-Amz-Signature=", "X-Amz-Credential="] {
         assert!(!told.contains(secret), "{secret} is told");

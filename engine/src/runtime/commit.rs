@@ -182,6 +182,7 @@ impl CommitThread {
         let started = self.context.now();
         // Also where there is nothing to commit: a job that has lost its place is to stop, and not to wait for a record.
         self.ask_followers()?;
+        self.check_sinks()?;
         let later = open.map_or_else(BTreeMap::new, |open| self.pending.split_off(&open));
         let closed = std::mem::replace(&mut self.pending, later);
         let greatest = closed.keys().next_back().copied().unwrap_or_default().max(self.context.clock.committed());
@@ -250,6 +251,14 @@ impl CommitThread {
     fn ask_followers(&mut self) -> Result<()> {
         for (step, follower) in &mut self.followers {
             naming_panics(step.as_str(), || follower.may_commit())?;
+        }
+        Ok(())
+    }
+
+    /// Whether what the sinks do beside the commits goes well: the last records of all may fail there, and no commit tells.
+    fn check_sinks(&mut self) -> Result<()> {
+        for (step, committer) in &mut self.committers {
+            naming_panics(step.as_str(), || committer.check())?;
         }
         Ok(())
     }

@@ -178,6 +178,15 @@ pub trait Committer: Send + 'static {
     /// It stops the job. The epoch stays committed: the next start commits its handles again.
     fn commit(&mut self, permit: &CommitPermit, handles: &[StagedHandle]) -> Result<()>;
 
+    /// Tells what has failed beside the commits, in a sink that works beside them. Called with every epoch that closes, also where
+    /// this sink has nothing to commit: a job to which no more records come would not learn of it otherwise. It must be quick.
+    ///
+    /// # Errors
+    /// It stops the job, before the epoch is committed.
+    fn check(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Last call when a job ends well: its last epoch is committed and its writers are dropped. A sink that keeps
     /// committed results out of sight over several epochs makes them visible now; without this call, the next start does.
     ///

@@ -59,6 +59,22 @@ fn a_sink_that_breaks_at_any_place_ends_the_job_in_its_name_and_loses_nothing() 
 }
 
 #[test]
+fn a_sink_that_fails_beside_the_commits_ends_a_job_to_which_no_more_records_come() {
+    for how in [How::Fail, How::Panic] {
+        let state = tempdir().unwrap();
+        let (billing, running) = under_way(state.path());
+        let before = billing.rows.values();
+        billing.rows.breaks(Place::Check, how, 0);
+        let error = running.failure();
+        assert_eq!(error.step(), Some("rows"), "{error}");
+        assert!(error.to_string().ends_with("in Check"), "{error}");
+        assert_eq!(billing.rows.values(), before, "{how:?}");
+        billing.push(&inputs(35..85));
+        ends_exactly_once(&billing, state.path(), "checked");
+    }
+}
+
+#[test]
 fn a_committed_epoch_becomes_visible_at_the_next_start_though_its_sink_failed() {
     let state = tempdir().unwrap();
     let (billing, running) = under_way(state.path());

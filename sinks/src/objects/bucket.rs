@@ -28,6 +28,8 @@ pub(super) struct Bucket {
     pub(super) store: Arc<dyn ObjectStore>,
     /// Where single parts can be sent again.
     pub(super) multipart: Option<Arc<dyn MultipartStore>>,
+    /// Whether that refuses to complete an upload where there is an object of its name.
+    pub(super) completes_where_absent: bool,
     /// `s3://bucket`.
     pub(super) place: String,
     /// Whether it refuses a second object of one name.
@@ -82,19 +84,27 @@ impl Bucket {
         let mode = if self.refuses {
             PutMode::Create
         } else {
-            match self.look(wanted).await? {
-                Found::Nothing => PutMode::Overwrite,
-                found => return is_ours(wanted, found),
+            if self.has(wanted).await? {
+                return Ok(());
             }
+            PutMode::Overwrite
         };
         let options = PutOptions { mode, attributes: self.attributes(wanted), ..Default::default() };
         match self.store.put_opts(&wanted.path, PutPayload::from_bytes(bytes), options).await {
             Ok(_) => Ok(()),
-            Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
-                let found = self.look(wanted).await?;
-                is_ours(wanted, found)
-            }
+            Err(error) if is_taken(&error) => is_ours(wanted, self.look(wanted).await?),
             Err(error) => Err(trouble(&error)),
+        }
+    }
+
+    /// Whether the object is there already, and is as it should be.
+    ///
+    /// # Errors
+    /// Something else is there, or the store does not tell.
+    pub(super) async fn has(&self, wanted: &Wanted) -> Result<bool, Trouble> {
+        match self.look(wanted).await? {
+            Found::Nothing => Ok(false),
+            found => is_ours(wanted, found).map(|()| true),
         }
     }
 
@@ -138,6 +148,11 @@ impl Bucket {
         let is_same = sha256.finalize().as_slice() == wanted.sha256;
         Ok(if is_same { Found::Ours } else { Found::Other("other content of the same size".to_owned()) })
     }
+}
+
+/// Whether the store refused to write because there is an object of that name, or one is being written.
+pub(super) fn is_taken(error: &StoreError) -> bool {
+    matches!(error, StoreError::AlreadyExists { .. } | StoreError::Precondition { .. })
 }
 
 /// What is there after the store said that something is.

@@ -296,6 +296,10 @@ impl Committer for ObjectCommitter {
         self.commit_all(permit, handles).map_err(|error| error.in_step(&self.step))
     }
 
+    fn check(&mut self) -> Result<()> {
+        self.shipper.check().map_err(|error| error.in_step(&self.step))
+    }
+
     fn close(&mut self) -> Result<()> {
         self.ship_everything().map_err(|error| error.in_step(&self.step))
     }

@@ -34,6 +34,21 @@ pub(super) struct Keys {
     archive: Option<String>,
 }
 
+/// The folders of records that could not be written, and of manifests.
+const REJECTED: &str = "_rejected";
+const MANIFESTS: &str = "_manifests";
+
+/// Whether an object holds records that could not be written, by its name and that of the manifest beside it: a pack may be of a
+/// program that had another prefix.
+pub(super) fn is_rejected(object: &str, manifest: &str) -> bool {
+    let prefix = |key: &str, folder: &str| {
+        let (path, _) = key.rsplit_once('/')?;
+        path.strip_suffix(folder).map(ToOwned::to_owned)
+    };
+    let prefix_of_all = prefix(manifest, MANIFESTS);
+    prefix_of_all.is_some() && prefix(object, REJECTED) == prefix_of_all
+}
+
 impl Keys {
     pub(super) fn new(prefix: Path, job: &str, step: &StepName) -> Self {
         let stem = format!("{}.{}", StepName::new(job).as_file_name(), step.as_file_name());
@@ -95,7 +110,7 @@ impl Keys {
 
     /// Records that the format could not write.
     pub(super) fn rejected(&self, id: FileId, extent: Extent) -> Path {
-        self.prefix.clone().join("_rejected").join(self.file(id, extent, 0, "ndjson"))
+        self.prefix.clone().join(REJECTED).join(self.file(id, extent, 0, "ndjson"))
     }
 
     fn file(
@@ -117,7 +132,7 @@ impl Keys {
 
     /// The folder of all manifests.
     pub(super) fn manifests(&self) -> Path {
-        self.prefix.clone().join("_manifests")
+        self.prefix.clone().join(MANIFESTS)
     }
 
     /// What is listed behind the manifests through `epoch`.
@@ -175,6 +190,15 @@ mod tests {
         assert_eq!(object.as_ref(), format!("out/day=1/{name}"));
         assert_eq!(keys.object("", ID, extent(), 0, "ndjson"), format!("out/{name}"));
         assert_eq!(keys.rejected(ID, extent()).as_ref(), format!("out/_rejected/{name}"));
+        for prefix in ["", "out", "a/_rejected", "_rejected/_rejected"] {
+            let keys = Keys::new(Path::from(prefix), "job", &"step".into());
+            let manifest = keys.manifest(ID, extent());
+            assert!(is_rejected(keys.rejected(ID, extent()).as_ref(), manifest.as_ref()), "{prefix}");
+            for partition in ["", "p=_rejected"] {
+                let object = keys.object(partition, ID, extent(), 0, "ndjson");
+                assert!(!is_rejected(&object, manifest.as_ref()), "{object}");
+            }
+        }
         let manifest = keys.manifest(ID, extent());
         assert_eq!(
             manifest.as_ref(),

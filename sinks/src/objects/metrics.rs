@@ -12,9 +12,11 @@ const OBJECTS: &str = "shardflow_sink_objects_total";
 /// Histogram, labels step: how long shipping a spool file took, in seconds.
 const SHIP_SECONDS: &str = "shardflow_sink_ship_seconds";
 
-/// The open spool file of a worker.
+/// The open spool file of a worker, of which there is none yet: an earlier start in this process may have left another value.
 pub(super) fn spooled(step: &str, worker: u32) -> Gauge {
-    gauge!(SPOOLED, "step" => step.to_owned(), "worker" => worker.to_string())
+    let spooled = gauge!(SPOOLED, "step" => step.to_owned(), "worker" => worker.to_string());
+    spooled.set(0.0);
+    spooled
 }
 
 /// What shipping counts.
@@ -31,8 +33,10 @@ impl ShippingMetrics {
         describe_gauge!(UNSHIPPED, Unit::Bytes, "committed bytes that are not shipped");
         describe_counter!(OBJECTS, "objects that were shipped");
         describe_histogram!(SHIP_SECONDS, Unit::Seconds, "how long shipping a spool file took");
+        let unshipped = gauge!(UNSHIPPED, "step" => step.to_owned());
+        unshipped.set(0.0);
         Self {
-            unshipped: gauge!(UNSHIPPED, "step" => step.to_owned()),
+            unshipped,
             objects: counter!(OBJECTS, "step" => step.to_owned()),
             seconds: histogram!(SHIP_SECONDS, "step" => step.to_owned()),
         }

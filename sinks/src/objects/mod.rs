@@ -1,5 +1,6 @@
 #![doc = include_str!("objects.md")]
 
+mod absent;
 mod archive;
 mod bucket;
 mod committer;
@@ -16,6 +17,8 @@ mod pack;
 mod packer;
 mod parts;
 pub(crate) mod reach;
+#[cfg(test)]
+mod scripted;
 mod sets;
 mod settings;
 mod shape;

@@ -65,13 +65,14 @@ impl<T: Record, F: FileFormat<T>> ObjectSink<T, F> {
         let mut bucket = Bucket {
             store: opened.store,
             multipart: opened.multipart,
+            completes_where_absent: false,
             place: opened.place,
             refuses: false,
             describes: false,
             give_up_after,
             permits: Arc::new(Semaphore::new(concurrency.min(Semaphore::MAX_PERMITS))),
         };
-        context.runtime.block_on(start::probe(&mut bucket, &keys, absent))?;
+        context.runtime.block_on(start::probe(&mut bucket, &keys, absent, opened.absent))?;
         let packer = Packer {
             folder: folder.clone(),
             sets: Sets {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use shardflow::{Error, Result};
 
+use super::keys::is_rejected;
 use super::names::{Extent, FileId};
 use crate::folder::Folder;
 use crate::frame;
@@ -51,6 +52,13 @@ pub(super) struct Packed {
     pub(super) sha256: Sum,
     /// Where its bytes are in the pack: offset and length.
     chunks: Vec<(u64, u64)>,
+}
+
+impl Index {
+    /// Whether an object of this pack holds records that could not be written.
+    pub(super) fn is_rejected(&self, object: &Packed) -> bool {
+        is_rejected(&object.key, &self.manifest.key)
+    }
 }
 
 impl Packed {

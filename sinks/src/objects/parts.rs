@@ -1,7 +1,8 @@
-//! Puts a large object in parts, and completes it once all of them are there.
+//! Puts a large object in parts, and completes it once all of them are there, and nothing else is under its name.
 //!
-//! Completing is not conditional in the crate `object_store`: this sink looks first whether the name is free. Should two
-//! processes ship one pack at a time all the same (a zombie), both write the same bytes under it.
+//! S3 refuses to complete where there is an object, as it refuses to put one. Elsewhere, and where a start finds that a store
+//! ignores the condition, this sink looks right before it completes: between the two calls another process (a zombie, a copy of
+//! this job) can still complete an object of its own, which this one then replaces.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use shardflow::metrics::RetryMetrics;
 use shardflow::retry::Failed;
 use shardflow::sink::Trouble;
 
-use super::bucket::{Bucket, Found, Wanted, is_ours};
+use super::bucket::{Bucket, Found, Wanted, is_ours, is_taken};
 use super::failure::{passing, trouble};
 use super::pack::{Pack, Packed};
 
@@ -37,15 +38,24 @@ pub(super) struct Parted<'a> {
     pub(super) retries: &'a RetryMetrics,
 }
 
+/// How an upload ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Done {
+    Completed,
+    /// The object is there by another call, of this process or of one that ships the same.
+    There,
+    /// Neither the upload nor its object is there: one begins again.
+    Gone,
+}
+
 impl Parted<'_> {
     /// One attempt at the whole. `Ok`: it is there.
     ///
     /// # Errors
     /// Something else is there, or it may not be there.
     pub(super) async fn put(&self) -> Result<(), Trouble> {
-        match self.bucket.look(self.wanted).await? {
-            Found::Nothing => {}
-            found => return is_ours(self.wanted, found),
+        if self.bucket.has(self.wanted).await? {
+            return Ok(());
         }
         match &self.bucket.multipart {
             Some(store) => self.put_with(store.as_ref()).await,
@@ -62,7 +72,7 @@ impl Parted<'_> {
             Ok(upload) => upload,
             // Azure's has no place for what describes the object.
             Err(StoreError::NotSupported { .. }) => return self.put_without(self.length()).await,
-            Err(error) => return Err(trouble(&error)),
+            Err(error) => return Err(unseen(trouble(&error))),
         };
         let sent: Result<Vec<PartId>, Trouble> = futures::stream::iter((0_usize..).zip(self.starts()))
             .map(|(number, start)| self.send(store, &upload, number, start))
@@ -71,13 +81,16 @@ impl Parted<'_> {
             .await;
         let done = match sent {
             Ok(parts) => self.complete(store, &upload, parts).await,
-            Err(trouble) => Err(trouble),
+            Err(trouble) => Err(unseen(trouble)),
         };
-        if done.is_err() {
+        if !matches!(done, Ok(Done::Completed)) {
             // The next start aborts it where this fails.
             let _ = store.abort_multipart(path, &upload).await;
         }
-        done
+        match done? {
+            Done::Completed | Done::There => Ok(()),
+            Done::Gone => Err(passing("the upload is gone and its object is not there".to_owned())),
+        }
     }
 
     async fn send(
@@ -98,36 +111,34 @@ impl Parted<'_> {
         retries.run(call).await
     }
 
-    async fn complete(&self, store: &dyn MultipartStore, upload: &String, parts: Vec<PartId>) -> Result<(), Trouble> {
+    async fn complete(&self, store: &dyn MultipartStore, upload: &String, parts: Vec<PartId>) -> Result<Done, Trouble> {
         fail_point!("sink-objects::before-complete", |_| Err(super::failure::fatal(
             "stopped before completing".to_owned()
         )));
         let retries = self.bucket.retries(self.retries, format!("complete the upload of \"{}\"", self.wanted.path));
         let call = || async {
+            if !self.bucket.completes_where_absent && self.bucket.has(self.wanted).await? {
+                return Ok(Done::There);
+            }
             match store.complete_multipart(&self.wanted.path, upload, parts.clone()).await {
-                Ok(_) => Ok(()),
-                // It was completed, and the answer lost; or somebody aborted it.
-                Err(
-                    StoreError::NotFound { .. } | StoreError::AlreadyExists { .. } | StoreError::Precondition { .. },
-                ) => match self.bucket.look(self.wanted).await? {
-                    Found::Nothing => Err(gone()),
-                    found => is_ours(self.wanted, found),
-                },
-                Err(error) => {
-                    let failed = trouble(&error);
-                    // An answer that got lost: the object tells whether it was done.
-                    match self.bucket.look(self.wanted).await {
-                        Ok(Found::Ours) => Ok(()),
-                        _ => Err(failed),
-                    }
-                }
+                Ok(_) => Ok(Done::Completed),
+                Err(error) => self.settle(&error).await,
             }
         };
-        retries.run(call).await.map_err(
-            |trouble| {
-                if trouble.text == gone().text { passing(trouble.text) } else { trouble }
-            },
-        )
+        retries.run(call).await
+    }
+
+    /// Looks what became of the object whose completion failed: it may be done and the answer lost, by this call or another.
+    async fn settle(&self, error: &StoreError) -> Result<Done, Trouble> {
+        // The upload was completed or aborted; or its name is taken, or was while this call was under way, for which S3 wants
+        // all parts again.
+        let is_over = matches!(error, StoreError::NotFound { .. }) || is_taken(error);
+        match self.bucket.look(self.wanted).await {
+            Ok(Found::Nothing) if is_over => Ok(Done::Gone),
+            Err(unknown) if is_over => Err(unknown),
+            Ok(Found::Nothing) | Err(_) => Err(trouble(error)),
+            Ok(found) => is_ours(self.wanted, found).map(|()| Done::There),
+        }
     }
 
     /// Where a failed part means beginning again: disks, Azure, and stores that were given without their multipart interface.
@@ -145,13 +156,16 @@ impl Parted<'_> {
             fail_point!("sink-objects::before-complete", |_| Err(super::failure::fatal(
                 "stopped before completing".to_owned()
             )));
-            upload.complete().await.map(drop).map_err(|error| trouble(&error))
+            if self.bucket.has(self.wanted).await? {
+                return Ok(Done::There);
+            }
+            upload.complete().await.map(|_| Done::Completed).map_err(|error| trouble(&error))
         };
         let sent = sent.await;
-        if sent.is_err() {
+        if !matches!(sent, Ok(Done::Completed)) {
             let _ = upload.abort().await;
         }
-        sent
+        sent.map(drop)
     }
 
     /// Where parts begin. All but the last are of one length, as R2 wants it.
@@ -169,10 +183,9 @@ impl Parted<'_> {
     }
 }
 
-/// The upload is gone, and the object is not there.
-fn gone() -> Trouble {
-    let text = "the upload is gone and its object is not there".to_owned();
-    Trouble { may_pass: None, outcome: Outcome::Determinate, text }
+/// Of an upload that was not asked to be completed: there is no object, whatever became of its parts.
+fn unseen(trouble: Trouble) -> Trouble {
+    Trouble { outcome: Outcome::Determinate, ..trouble }
 }
 
 /// Reads from a pack without holding up others.

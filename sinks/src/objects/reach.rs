@@ -10,12 +10,14 @@ use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential};
+use object_store::client::ReqwestConnector;
 use object_store::{ClientConfigKey, CredentialProvider, RetryConfig};
 use shardflow::{Error, ErrorKind, Result};
 use shardflow_aws::config::{Given, check_endpoint};
 use shardflow_aws::connect::Opening;
 use tokio::sync::Mutex;
 
+use super::absent::WhereAbsent;
 use super::failure::text;
 
 /// How long finding the AWS configuration may take.
@@ -51,7 +53,24 @@ impl<'a> Reach<'a> {
     ///
     /// # Errors
     /// Settings that cannot work, no region, no credentials, or a minute is over.
+    #[cfg(any(test, feature = "redshift"))]
     pub(crate) async fn s3(self, bucket: &str) -> Result<AmazonS3> {
+        let s3 = self.builder(bucket).await?.build();
+        s3.map_err(|error| self.unusable(&format!("s3://{bucket}"), &error))
+    }
+
+    /// The same, and beside it a client that completes uploads in parts only where there is no object of that name.
+    ///
+    /// # Errors
+    /// As of [`Reach::s3`].
+    pub(super) async fn s3_and_where_absent(self, bucket: &str) -> Result<(AmazonS3, AmazonS3)> {
+        let builder = self.builder(bucket).await?;
+        let absent = builder.clone().with_http_connector(WhereAbsent::<ReqwestConnector>::default());
+        let both = builder.build().and_then(|s3| Ok((s3, absent.build()?)));
+        both.map_err(|error| self.unusable(&format!("s3://{bucket}"), &error))
+    }
+
+    async fn builder(self, bucket: &str) -> Result<AmazonS3Builder> {
         let options = self.keys::<AmazonS3ConfigKey>()?;
         let own =
             |key: &AmazonS3ConfigKey| matches!(key, AmazonS3ConfigKey::AccessKeyId | AmazonS3ConfigKey::SkipSignature);
@@ -88,8 +107,7 @@ impl<'a> Reach<'a> {
         if let Some(Err(why)) = builder.get_config_value(&AmazonS3ConfigKey::Endpoint).as_deref().map(check_endpoint) {
             return Err(Error::config(format!("could not use the endpoint of \"s3://{bucket}\": {why}")));
         }
-        let s3 = builder.with_retry(once()).build();
-        s3.map_err(|error| self.unusable(&format!("s3://{bucket}"), &error))
+        Ok(builder.with_retry(once()))
     }
 
     /// The options, as this kind of store knows them.

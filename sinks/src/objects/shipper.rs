@@ -75,6 +75,17 @@ struct State {
     failure: Option<Error>,
 }
 
+impl State {
+    /// # Errors
+    /// The failure; once it was given, that there was one.
+    fn check(&mut self) -> Result<()> {
+        if !self.failed {
+            return Ok(());
+        }
+        Err(self.failure.take().unwrap_or_else(|| Error::sink("could not ship: it has failed before")))
+    }
+}
+
 impl Shipper {
     pub(super) fn start(shipping: Shipping) -> Result<Self> {
         let (state, changed, stop) = (Mutex::default(), Condvar::new(), AtomicBool::new(false));
@@ -102,6 +113,14 @@ impl Shipper {
         self.shared.changed.notify_all();
     }
 
+    /// Whether all is well. Waits for nothing.
+    ///
+    /// # Errors
+    /// Shipping has failed.
+    pub(super) fn check(&self) -> Result<()> {
+        self.shared.state().check()
+    }
+
     /// Waits until no more than so many bytes, and few enough files, are unshipped.
     ///
     /// # Errors
@@ -110,10 +129,7 @@ impl Shipper {
         let most = if most_bytes == 0 { 0 } else { MOST_WAITING };
         let mut state = self.shared.state();
         loop {
-            if state.failed {
-                let failure = state.failure.take();
-                return Err(failure.unwrap_or_else(|| Error::sink("could not ship: it has failed before")));
-            }
+            state.check()?;
             if state.unshipped <= most && state.unshipped_bytes <= most_bytes {
                 return Ok(());
             }
@@ -159,11 +175,20 @@ impl Shared {
                     self.shipping.metrics.unshipped.set(state.unshipped_bytes as f64);
                 }
                 Err(error) => {
+                    self.tell(work, &error);
                     state.failed = true;
                     state.failure.get_or_insert(error);
                 }
             }
             self.changed.notify_all();
+        }
+    }
+
+    /// At once: the job learns of it with the next epoch that closes. Not where the job ends, which is no failure.
+    fn tell(&self, work: Work, error: &Error) {
+        if !self.stop.load(Ordering::Relaxed) {
+            let (step, file) = (self.shipping.step.as_str(), Named::Sealed(work.id, work.extent).render());
+            tracing::error!(step, file, %error, "could not ship committed records: the next start ships them");
         }
     }
 

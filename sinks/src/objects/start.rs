@@ -1,7 +1,11 @@
-//! What a start finds out about the store, before anything is shipped: whether it refuses a second object of one name,
-//! whether it keeps metadata, and whether it holds output that this state does not know of.
+//! What a start finds out about the store, before anything is shipped: whether it refuses a second object of one name, put
+//! whole or in parts, whether it keeps metadata, and whether it holds output that this state does not know of.
+
+use std::sync::Arc;
 
 use futures::TryStreamExt;
+use object_store::multipart::MultipartStore;
+use object_store::path::Path;
 use object_store::{Attribute, Attributes, Error as StoreError, PutMode, PutOptions, PutPayload};
 use shardflow::metrics::RetryMetrics;
 use shardflow::retry::Failed;
@@ -9,8 +13,8 @@ use shardflow::sink::Trouble;
 use shardflow::{Epoch, Error, Result};
 use tracing::{info, warn};
 
-use super::bucket::Bucket;
-use super::failure::{failed, fatal, trouble};
+use super::bucket::{Bucket, is_taken};
+use super::failure::{failed, fatal, passing, trouble};
 use super::keys::Keys;
 use super::leftovers;
 use super::settings::Absent;
@@ -31,11 +35,29 @@ enum Refuses {
 ///
 /// # Errors
 /// The store cannot be reached or refuses, or does not do what is asked of it.
-pub(super) async fn probe(bucket: &mut Bucket, keys: &Keys, absent: Absent) -> Result<()> {
+pub(super) async fn probe(
+    bucket: &mut Bucket,
+    keys: &Keys,
+    absent: Absent,
+    completing: Option<Arc<dyn MultipartStore>>,
+) -> Result<()> {
     let attempted = format!("write to \"{}\"", bucket.place);
     bucket.describes = describes(bucket, keys, &attempted).await?;
     let found = twice(bucket, keys, &attempted).await?;
     bucket.refuses = found == Refuses::Yes;
+    if let Some(completing) = completing.filter(|_| bucket.refuses) {
+        let found = completed(bucket, completing.as_ref(), keys, &attempted).await?;
+        bucket.completes_where_absent = found == Refuses::Yes;
+        if bucket.completes_where_absent {
+            bucket.multipart = Some(completing);
+        } else {
+            let place = bucket.place.as_str();
+            warn!(
+                place,
+                "the store completes an upload in parts where there is an object of its name: such names are looked at before"
+            );
+        }
+    }
     let place = bucket.place.as_str();
     match (found, absent) {
         (Refuses::Yes, _) => Ok(()),
@@ -92,7 +114,7 @@ async fn twice(bucket: &Bucket, keys: &Keys, attempted: &str) -> Result<Refuses>
         let options = PutOptions { mode: PutMode::Create, ..Default::default() };
         match bucket.store.put_opts(&path, PutPayload::from_static(b"shardflow\n"), options).await {
             Ok(_) => Ok(Refuses::Ignores),
-            Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => Ok(Refuses::Yes),
+            Err(error) if is_taken(&error) => Ok(Refuses::Yes),
             Err(error) if is_unsupported(&error) => Ok(Refuses::Cannot),
             Err(error) => Err(at_start(&error)),
         }
@@ -107,6 +129,37 @@ async fn twice(bucket: &Bucket, keys: &Keys, attempted: &str) -> Result<Refuses>
         }
     }
     Ok(Refuses::Ignores)
+}
+
+/// Whether an upload in parts is refused where there is an object: the probe is there.
+async fn completed(bucket: &Bucket, store: &dyn MultipartStore, keys: &Keys, attempted: &str) -> Result<Refuses> {
+    let path = keys.probe();
+    let call = || async {
+        let found = match complete(store, &path).await {
+            Ok(()) => return Ok(Refuses::Ignores),
+            Err(error) if is_taken(&error) => return Ok(Refuses::Yes),
+            Err(StoreError::NotFound { .. }) => passing("the upload of the probe is gone".to_owned()),
+            Err(error) => at_start(&error),
+        };
+        // It knows neither such uploads nor such a condition. What else is amiss comes up once there is a large object.
+        if found.may_pass.is_none() { Ok(Refuses::Cannot) } else { Err(found) }
+    };
+    let retries = bucket.retries(&RetryMetrics::unseen(), attempted.to_owned());
+    retries.run(call).await.map_err(|trouble| failed(format!("could not {attempted} in parts"), trouble))
+}
+
+async fn complete(store: &dyn MultipartStore, path: &Path) -> object_store::Result<()> {
+    let upload = store.create_multipart(path).await?;
+    let completed = async {
+        let part = store.put_part(path, &upload, 0, PutPayload::from_static(b"shardflow\n")).await?;
+        store.complete_multipart(path, &upload, vec![part]).await.map(drop)
+    };
+    let completed = completed.await;
+    if completed.is_err() {
+        // Where this fails, what comes next in a start aborts it.
+        let _ = store.abort_multipart(path, &upload).await;
+    }
+    completed
 }
 
 /// Output beyond the last committed epoch was shipped by a state that this start does not have.

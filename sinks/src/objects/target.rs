@@ -76,6 +76,8 @@ impl fmt::Debug for Target {
 pub(super) struct Opened {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) multipart: Option<Arc<dyn MultipartStore>>,
+    /// The same, where it can be asked to complete an upload only if there is no object of that name.
+    pub(super) absent: Option<Arc<dyn MultipartStore>>,
     pub(super) prefix: Path,
     /// `s3://bucket`, for the user and for packs.
     pub(super) place: String,
@@ -104,7 +106,7 @@ impl Target {
                 let prefix = path.map_err(|cause| Error::config("could not use the prefix").caused_by(cause))?;
                 let place = store.to_string();
                 let (store, multipart) = (Arc::clone(store), multipart.clone());
-                Ok(Opened { store, multipart, prefix, place, leftovers: Leftovers::Hidden })
+                Ok(Opened { store, multipart, absent: None, prefix, place, leftovers: Leftovers::Hidden })
             }
         }
     }
@@ -146,9 +148,11 @@ impl Located {
         if let Some(Err(why)) = self.endpoint.as_deref().map(check_endpoint) {
             return Err(Error::config(format!("could not use the endpoint of \"{place}\": {why}")));
         }
+        let mut absent: Option<Arc<dyn MultipartStore>> = None;
         let (store, multipart, leftovers): (Arc<dyn ObjectStore>, Arc<dyn MultipartStore>, _) = match url.scheme() {
             "s3" => {
-                let s3 = self.reach().s3(bucket).await?;
+                let (s3, where_absent) = self.reach().s3_and_where_absent(bucket).await?;
+                absent = Some(Arc::new(where_absent));
                 (Arc::new(s3.clone()), Arc::new(s3.clone()), Leftovers::S3(s3))
             }
             "gs" => {
@@ -182,7 +186,7 @@ impl Located {
                 (Arc::clone(&azure) as _, azure, Leftovers::Hidden)
             }
         };
-        Ok(Opened { store, multipart: Some(multipart), prefix, place, leftovers })
+        Ok(Opened { store, multipart: Some(multipart), absent, prefix, place, leftovers })
     }
 
     fn disk(&self, url: &Url) -> Result<Opened> {
@@ -191,7 +195,8 @@ impl Located {
         crate::folder::Folder::at(path.clone()).create()?;
         let store = LocalFileSystem::new_with_prefix(&path).map_err(|error| refuse(text(&error)))?.with_fsync(true);
         let (prefix, place) = (Path::default(), format!("file://{}", url.path()));
-        Ok(Opened { store: Arc::new(store), multipart: None, prefix, place, leftovers: Leftovers::Disk(path) })
+        let (store, leftovers) = (Arc::new(store), Leftovers::Disk(path));
+        Ok(Opened { store, multipart: None, absent: None, prefix, place, leftovers })
     }
 
     fn reach(&self) -> Reach<'_> {

@@ -39,7 +39,12 @@ impl Uploads {
         let puts = futures::stream::iter(objects).map(|object| async move {
             self.put(pack, object, delivery).await?;
             shipping.objects.increment(1);
-            delivery.records.increment(object.records);
+            if pack.index.is_rejected(object) {
+                delivery.refused.increment(object.records);
+            } else {
+                delivery.records.increment(object.records);
+                delivery.bytes.increment(object.bytes);
+            }
             fail_point!("sink-objects::after-put", |_| Err(shardflow::Error::sink("stopped after an object")));
             Ok::<(), shardflow::Error>(())
         });
@@ -57,9 +62,7 @@ impl Uploads {
             let wanted = Wanted { path, bytes: object.bytes, sha256: object.sha256 };
             retries.run(|| self.attempt(pack, object, &wanted, delivery)).await
         };
-        put.await.map_err(|trouble| failed(format!("could not {}", attempted()), trouble))?;
-        delivery.bytes.increment(object.bytes);
-        Ok(())
+        put.await.map_err(|trouble| failed(format!("could not {}", attempted()), trouble))
     }
 
     async fn attempt(
@@ -69,7 +72,7 @@ impl Uploads {
         wanted: &Wanted,
         delivery: &DeliveryMetrics,
     ) -> Result<(), Trouble> {
-        delivery.calls.increment(1.0);
+        let _call = delivery.call();
         let begun = Instant::now();
         let put = if object.bytes > self.part_bytes {
             let (bucket, part_bytes, concurrency) = (&self.bucket, self.part_bytes, self.concurrency);
@@ -77,7 +80,6 @@ impl Uploads {
         } else {
             self.whole(pack, object, wanted).await
         };
-        delivery.calls.decrement(1.0);
         delivery.seconds.record(begun.elapsed().as_secs_f64());
         put
     }

@@ -1,15 +1,16 @@
 //! The object sink on a store that fails in every way: exact results each time.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
 use crate::common::faulty::{Call, Fault, Faulty};
-use crate::common::{assert_manifested, everything, numbers};
-use object_store::ObjectStore;
+use crate::common::{assert_manifested, everything, numbers, path};
 use object_store::multipart::MultipartStore;
-use shardflow::ErrorKind;
+use object_store::{ObjectStore, ObjectStoreExt};
 use shardflow::testing::sink::{Driver, Promise};
+use shardflow::testing::{Collected, Feed};
+use shardflow::{ErrorKind, Job, Outcome, json};
 use shardflow_sinks::{ObjectSink, objects_in};
 
 fn sink(store: &Arc<Faulty>) -> ObjectSink<u64> {
@@ -99,6 +100,35 @@ fn half_of_the_parts_is_not_an_object_and_a_crash_there_shows_nothing_twice() {
 }
 
 #[test]
+fn an_object_that_appears_while_another_is_sent_in_parts_is_not_written_over() {
+    const NAME: &str = "out/conformance.results-i00001-w00-s000000-f0000000001-e0000000001-p000.ndjson";
+    for with_multipart in [true, false] {
+        let place = Arc::new(OnceLock::<Arc<Faulty>>::new());
+        let theirs = Arc::clone(&place);
+        // The name was looked at, and is free, when the upload begins.
+        let store = Faulty::new(move |call| {
+            if let ("create", Some(store)) = (call.what, theirs.get()) {
+                let name = path(call.key);
+                futures::executor::block_on(store.inner.put(&name, "theirs".into())).unwrap();
+            }
+            Fault::Pass
+        });
+        place.set(Arc::clone(&store)).unwrap();
+        let plain = objects_in(Arc::clone(&store) as Arc<dyn ObjectStore>, "out").roll_after(Duration::ZERO);
+        let sink = if with_multipart { sink(&store) } else { plain };
+        let mut job = Driver::new(Promise::ExactlyOnce, Box::new(sink.part_bytes(4)), |number| number, Vec::new);
+        job.try_start(1).unwrap();
+        job.stage(0, 20);
+        job.prepare();
+        job.persist();
+        let error = job.try_commit().unwrap_err().to_string();
+        assert!(error.contains(NAME) && error.contains("is there already, with 6 bytes"), "{error}");
+        assert_eq!(everything(&store.inner)[NAME], b"theirs");
+        assert_eq!(store.open_uploads.load(Ordering::Relaxed), 0);
+    }
+}
+
+#[test]
 fn a_store_that_ignores_put_if_absent_is_found_out() {
     let store = Faulty::ignoring(|_| Fault::Pass);
     let mut refused = job(&store, sink(&store));
@@ -165,4 +195,79 @@ fn a_set_that_a_crash_interrupted_is_shipped_as_it_was_by_a_changed_program() {
     job.finish();
     assert!(everything(&store.inner).keys().any(|name| name.contains("/mod=other/")));
     assert_manifested(&store.inner);
+}
+
+#[test]
+fn a_shipment_that_fails_ends_a_job_to_which_no_more_records_come() {
+    let (committed, is_committed) = mpsc::channel();
+    let is_committed = Mutex::new(is_committed);
+    let store = Faulty::new(move |call| {
+        if call.what != "put" || !call.key.ends_with(".ndjson") {
+            return Fault::Pass;
+        }
+        // Not before the commit that gave it to be shipped has ended: no later one will have anything for this sink.
+        is_committed.lock().unwrap().recv().unwrap();
+        Fault::Denied
+    });
+    let (feed, state) = (Feed::new(), tempfile::tempdir().unwrap());
+    (0..3).for_each(|number| feed.push("s", format!("{number}")));
+    let job = Job::named("archive").workers(1).state(state.path()).epoch(Duration::from_millis(10));
+    let (stopper, commits) = (job.stopper(), AtomicU64::new(0));
+    let job = job.on_commit(move |info| {
+        if info.records == 3 {
+            let _ = committed.send(());
+        }
+        // Half a minute of epochs without records: it goes on for ever.
+        if commits.fetch_add(1, Ordering::Relaxed) > 3_000 {
+            stopper.request();
+        }
+    });
+    let (source, out) = (feed.clone(), Arc::clone(&store) as Arc<dyn ObjectStore>);
+    let error = job.run(move |flow| {
+        let (records, rejected) = flow.source("numbers", source.clone()).decode(json::<u64>());
+        rejected.sink("rejected", Collected::new());
+        // One spool file of all records. Commits do not wait for it.
+        records.sink("archive", objects_in(Arc::clone(&out), "out").roll_records(3));
+    });
+    let error = error.unwrap_err();
+    assert_eq!((error.kind(), error.step()), (ErrorKind::Sink, Some("archive")), "{error}");
+    assert!(error.to_string().contains("could not upload") && error.to_string().contains(".ndjson"), "{error}");
+    assert!(numbers(&store.inner).is_empty());
+}
+
+/// How a commit ends whose calls of one kind meet these faults one after the other, the last one for good.
+fn outcome(what: &'static str, part_bytes: u64, faults: &'static [Fault]) -> Outcome {
+    let calls = AtomicUsize::new(0);
+    let store = Faulty::new(move |call| {
+        if call.what != what || call.key.contains("_probes") {
+            return Fault::Pass;
+        }
+        let nth = calls.fetch_add(1, Ordering::Relaxed);
+        *faults.get(nth).or(faults.last()).unwrap()
+    });
+    let mut job = job(&store, sink(&store).part_bytes(part_bytes).give_up_after(Duration::ZERO));
+    job.start(1);
+    job.stage(0, 20);
+    job.prepare();
+    job.persist();
+    job.try_commit().unwrap_err().outcome()
+}
+
+#[test]
+fn a_failure_is_indeterminate_where_any_attempt_may_have_happened() {
+    for (what, part_bytes) in [("put", 1 << 20), ("complete", 4)] {
+        let cases: [(&'static [Fault], Outcome); 4] = [
+            (&[Fault::Unreached], Outcome::Determinate),
+            (&[Fault::Before], Outcome::Indeterminate),
+            (&[Fault::Before, Fault::Unreached], Outcome::Indeterminate),
+            (&[Fault::Unreached, Fault::Before], Outcome::Indeterminate),
+        ];
+        for (faults, expected) in cases {
+            assert_eq!(outcome(what, part_bytes, faults), expected, "{what} {faults:?}");
+        }
+    }
+    // Parts are not seen before they are completed: whatever became of them, there is no object.
+    for what in ["create", "part"] {
+        assert_eq!(outcome(what, 4, &[Fault::Before]), Outcome::Determinate, "{what}");
+    }
 }

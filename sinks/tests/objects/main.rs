@@ -9,6 +9,7 @@ mod faults;
 mod foreign;
 #[cfg(all(feature = "avro", feature = "parquet"))]
 mod formats;
+mod metrics;
 mod port;
 mod random;
 #[cfg(all(feature = "avro", feature = "parquet"))]

@@ -1,10 +1,12 @@
 //! The object sink on S3 as ministack plays it, plain and behind a proxy that breaks what passes.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 use std::time::Duration;
 
-use crate::common::{assert_manifested, numbers, path, wait};
+use crate::common::{assert_manifested, numbers, path, visible, wait};
 use crate::wide::{assert_parted, through_faults, wide, wide_numbers};
 use object_store::aws::AmazonS3Builder;
 use object_store::multipart::MultipartStore;
@@ -51,7 +53,11 @@ fn sink(endpoint: &str, bucket: &str) -> ObjectSink<u64> {
 
 /// Uploads in parts that were begun and neither completed nor aborted.
 fn open_uploads(server: &Ministack) -> usize {
-    let s3 = client(server, BUCKET);
+    open_uploads_in(server, BUCKET)
+}
+
+fn open_uploads_in(server: &Ministack, bucket: &str) -> usize {
+    let s3 = client(server, bucket);
     wait(async {
         let root = object_store::path::Path::default();
         let options = SignedUrlOptions::new().with_query([("uploads", "")]);
@@ -81,7 +87,11 @@ fn it_conforms_on_s3() {
 }
 
 fn wide_sink(endpoint: &str) -> ObjectSink<String> {
-    objects(format!("s3://{BUCKET}/wide"))
+    wide_sink_in(endpoint, BUCKET)
+}
+
+fn wide_sink_in(endpoint: &str, bucket: &str) -> ObjectSink<String> {
+    objects(format!("s3://{bucket}/wide"))
         .endpoint(endpoint)
         .region("us-east-1")
         .option("aws_access_key_id", "test")
@@ -113,6 +123,108 @@ fn large_objects_go_in_parts_and_what_a_crash_leaves_of_them_is_aborted() {
     assert_eq!(open_uploads(&server), 1);
     assert_manifested(&s3);
     assert_parted(&s3);
+}
+
+/// What became of the second of two jobs that began with one state, and what is there of the first one's object, and after it.
+struct Twins {
+    second: shardflow::Result<()>,
+    firsts: BTreeMap<String, Vec<u8>>,
+    left: BTreeMap<String, Vec<u8>>,
+}
+
+/// Runs two jobs of one name and state. The second has sent all parts of its object, and is held right before it completes it
+/// until the first has committed an object of the same name; then its completion meets `fault`.
+fn twins(server: &Ministack, bucket: &str, record: impl Fn(u64) -> String, fault: Fault) -> Twins {
+    wait(make(server, bucket));
+    let s3 = client(server, bucket);
+    // On a runtime of its own: it is held there, and the first job goes on.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let proxy = runtime.block_on(FaultProxy::start(&server.endpoint()));
+    let (ready, is_ready) = mpsc::channel();
+    let (go, goes) = mpsc::channel();
+    let (done, is_done) = mpsc::channel();
+    let s3 = &s3;
+    thread::scope(|scope| {
+        let first = scope.spawn(move || {
+            let sink = wide_sink_in(&server.endpoint(), bucket);
+            let mut first = Driver::new(Promise::ExactlyOnce, Box::new(sink), wide, || wide_numbers(s3));
+            first.start(1);
+            first.stage(0, 600);
+            first.prepare();
+            first.persist();
+            ready.send(()).unwrap();
+            goes.recv().unwrap();
+            first.commit();
+            first.assert_all_visible();
+            let firsts = visible(s3);
+            done.send(()).unwrap();
+            firsts
+        });
+        let sink = wide_sink_in(proxy.endpoint(), bucket);
+        let mut second = Driver::new(Promise::ExactlyOnce, Box::new(sink), record, Vec::new);
+        second.try_start(1).unwrap();
+        second.stage(0, 600);
+        second.prepare();
+        second.persist();
+        is_ready.recv().unwrap();
+        // Its first POST begins the upload, its second completes it.
+        let (posts, turn) = (AtomicU64::new(0), Mutex::new((go, is_done)));
+        proxy.inject(move |request| {
+            let post = if request.operation == "POST" { posts.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
+            if post == 2 {
+                let (go, is_done) = &*turn.lock().unwrap();
+                go.send(()).unwrap();
+                is_done.recv().unwrap();
+            }
+            if post >= 2 { fault } else { Fault::Pass }
+        });
+        let second = second.try_commit();
+        let firsts = first.join().unwrap();
+        Twins { second, firsts, left: visible(s3) }
+    })
+}
+
+#[test]
+fn of_twins_neither_writes_over_an_object_in_parts_that_the_other_has_committed() {
+    let Some(server) = server() else { return };
+    let other = |number| wide(number).replace('x', "y");
+    let Twins { second, firsts, left } = twins(&server, "other", other, Fault::Pass);
+    let error = second.unwrap_err().to_string();
+    assert!(error.contains("is there already, with other content of the same size"), "{error}");
+    assert!(left == firsts, "it was written over");
+    // A zombie that ships what its successor has shipped is done, and has changed nothing.
+    let Twins { second, firsts, left } = twins(&server, "same", wide, Fault::Pass);
+    second.unwrap();
+    assert!(left == firsts, "it was written over");
+    for bucket in ["other", "same"] {
+        assert_eq!(open_uploads_in(&server, bucket), 0, "what was refused is aborted");
+    }
+    // It is the condition that does it: without it, the second writes over the first, and fails at its manifest, which is put.
+    let Twins { second, firsts, left } = twins(&server, "without", other, Fault::Unconditional);
+    assert!(second.unwrap_err().to_string().contains("_manifests/"));
+    assert!(left != firsts, "something else than the condition protects it");
+}
+
+#[test]
+fn where_a_store_ignores_the_condition_of_a_completion_names_are_looked_at_right_before() {
+    let Some(server) = server() else { return };
+    let s3 = client(&server, BUCKET);
+    let proxy = wait(FaultProxy::start(&server.endpoint()));
+    for (fault, looks) in [(Fault::Pass, 1), (Fault::Unconditional, 2)] {
+        proxy.inject(move |request| if request.operation == "POST" { fault } else { Fault::Pass });
+        let sink = wide_sink(proxy.endpoint());
+        let mut job = Driver::new(Promise::ExactlyOnce, Box::new(sink), wide, || wide_numbers(&s3));
+        job.start(1);
+        job.stage(0, 600);
+        job.prepare();
+        job.persist();
+        let before = proxy.seen().calls("HEAD");
+        job.commit();
+        job.assert_all_visible();
+        assert_eq!(proxy.seen().calls("HEAD") - before, looks, "{fault:?}");
+        assert_eq!(open_uploads(&server), 0, "{fault:?}");
+        wait(empty(&s3));
+    }
 }
 
 #[test]

@@ -126,6 +126,10 @@ impl Committer for RefusedCommitter {
         self.inner.as_mut().map_or(Ok(()), |inner| inner.commit(permit, handles))
     }
 
+    fn check(&mut self) -> Result<()> {
+        self.inner.as_mut().map_or(Ok(()), |inner| inner.check())
+    }
+
     fn close(&mut self) -> Result<()> {
         self.inner.as_mut().map_or(Ok(()), |inner| inner.close())
     }

@@ -18,6 +18,7 @@ pub(crate) enum Place {
     Flush,
     Commit,
     Recover,
+    Check,
     Close,
 }
 
@@ -204,6 +205,10 @@ impl<T: Record> Committer for Probe<T> {
         self.pass(Place::Commit)?;
         self.show(handles);
         Ok(())
+    }
+
+    fn check(&mut self) -> Result<()> {
+        self.pass(Place::Check)
     }
 
     fn close(&mut self) -> Result<()> {

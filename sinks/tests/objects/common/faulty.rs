@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use object_store::client::{HttpError, HttpErrorKind};
 use object_store::memory::InMemory;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
@@ -22,6 +23,12 @@ pub(crate) enum Fault {
     Before,
     /// The store has done it, and its answer is lost.
     After,
+    /// The store refuses it, and will again.
+    Denied,
+    /// The store is not reached at all, and so it is certain that nothing was done.
+    Unreached,
+    /// The store never answers.
+    Never,
 }
 
 /// A call, as a rule sees it.
@@ -75,11 +82,20 @@ impl Faulty {
         if fault != Fault::Pass {
             self.faults.fetch_add(1, Ordering::Relaxed);
         }
-        if fault == Fault::Before {
-            return Err(lost());
+        match fault {
+            Fault::Pass => work.await,
+            Fault::Before => Err(lost()),
+            Fault::After => {
+                let _ = work.await;
+                Err(lost())
+            }
+            Fault::Never => std::future::pending().await,
+            Fault::Denied => Err(Error::PermissionDenied { path: path.to_owned(), source: "AccessDenied".into() }),
+            Fault::Unreached => {
+                let refused = HttpError::new(HttpErrorKind::Connect, std::io::Error::other("connection refused"));
+                Err(Error::Generic { store: "faulty", source: refused.into() })
+            }
         }
-        let done = work.await;
-        if fault == Fault::After { Err(lost()) } else { done }
     }
 }
 
