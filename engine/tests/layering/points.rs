@@ -18,7 +18,7 @@ pub(crate) fn named(source: &str) -> BTreeSet<String> {
 ///
 /// That one really does is seen to by what this gives: a `Kill`, which nothing takes but helpers that hold that a process
 /// has died of SIGKILL.
-pub(crate) fn killed_at(source: &str) -> BTreeSet<String> {
+pub(crate) fn struck(source: &str) -> BTreeSet<String> {
     found("killed_at", false, source)
 }
 

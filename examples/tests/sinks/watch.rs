@@ -43,7 +43,7 @@ fn use_of(n: u64) -> (String, u64, u64) {
 
 fn program() -> Program {
     // Long lines: there are several epochs of them.
-    let note = "n".repeat(180);
+    let note = "n".repeat(300);
     let line = |(account, at, units)| format!(r#"{{"account":"{account}","at":{at},"units":{units},"note":"{note}"}}"#);
     Program::new(env!("CARGO_BIN_EXE_watch")).lines((0..RECORDS).map(use_of).map(line))
 }

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use crate::programs::Program;
 
 /// The parts of a minute's use of an account.
-const PARTS: u64 = 60;
+const PARTS: u64 = 100;
 
 /// Of each part, in the average of a minute.
 const LIMIT: u64 = 4;
@@ -26,7 +26,7 @@ const POINTS: [KilledAt; 11] = [
     killed_at("commit::after-durable", &[1]),
     killed_at("recover::before-sources", &[1]),
     killed_at("recover::before-sinks", &[1]),
-    killed_at("recover::after-sink", &[1, 3]),
+    killed_at("recover::after-sink", &[1, 2]),
     killed_at("recover::after-acknowledge", &[1]),
     killed_at("commit::after-visible", &[1]),
     killed_at("commit::after-acknowledge", &[1]),

@@ -49,7 +49,7 @@ fn reference(services: &Services) -> Reference {
 
 #[test]
 fn every_service_ends_with_what_the_reference_says_though_the_job_is_killed() {
-    let Some(services) = Services::start(25_000, 21) else { return };
+    let Some(services) = Services::start(30_000, 21) else { return };
     let reference = reference(&services);
     for (kill, workers) in kills(&POINTS).zip([1, 2, 3].into_iter().cycle()) {
         services.job(workers).die_at(kill);
