@@ -18,7 +18,11 @@ use tempfile::TempDir;
 use crate::amazon::{config, operation, refuses, works};
 use crate::{Doc, LOG, assert_none_logged, assert_none_of, doc, runtime};
 
-/// The name of the only split: it lies in the state, so that a search that finds it can find what is beside it.
+/// The job's name: it lies in the state, also of a job that has committed nothing, so that a search that finds it can find what is
+/// beside it.
+const JOB: &str = "job-of-the-test";
+
+/// The name of the only split, which lies in the state once something is committed.
 const SPLIT: &str = "split-of-the-test";
 
 type Shared = Arc<dyn Sink<Doc>>;
@@ -58,7 +62,7 @@ impl Disk {
             feed.push(SPLIT, serde_json::to_vec(&doc(n)).unwrap());
         }
         feed.close();
-        let ran = Job::named("job").workers(1).state(self.0.path().join("state")).run(move |flow| {
+        let ran = Job::named(JOB).workers(1).state(self.0.path().join("state")).run(move |flow| {
             let (docs, broken) = flow.source("docs", feed.clone()).decode(as_json::<Doc>());
             broken.sink("broken", Collected::new());
             docs.sink("written", Given(Arc::clone(&sink)));
@@ -67,12 +71,15 @@ impl Disk {
     }
 
     /// Fails where one of these lies in a file.
-    fn assert_none_of(&self, secrets: &[&str]) {
+    fn assert_none_of(&self, has_committed: bool, secrets: &[&str]) {
         let files = below(self.0.path());
         let bytes: Vec<(PathBuf, Vec<u8>)> =
             files.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
         let holds = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
-        assert!(bytes.iter().any(|(_, bytes)| holds(bytes, SPLIT)), "the state was not found");
+        let is_found = |text| bytes.iter().any(|(_, bytes)| holds(bytes, text));
+        assert!(is_found(JOB), "the state was not found");
+        // What a sink hands over for a commit lies beside it.
+        assert!(!has_committed || is_found(SPLIT), "nothing was committed");
         for secret in secrets {
             let found: Vec<&PathBuf> =
                 bytes.iter().filter(|(_, bytes)| holds(bytes, secret)).map(|(path, _)| path).collect();
@@ -100,7 +107,7 @@ fn the_credentials_of_a_stream_lie_nowhere() {
     };
     hook.answers(works);
     assert_eq!(disk.run(sink(&disk)), "");
-    disk.assert_none_of(&keys);
+    disk.assert_none_of(true, &keys);
     let disk = Disk::new();
     hook.answers(|got| {
         if operation(got) == "PutRecords" { refuses(400, "InvalidSignatureException", got) } else { works(got) }
@@ -108,7 +115,7 @@ fn the_credentials_of_a_stream_lie_nowhere() {
     let told = disk.run(sink(&disk));
     assert!(told.contains("InvalidSignatureException"), "{told}");
     assert_none_of(&keys, &told);
-    disk.assert_none_of(&keys);
+    disk.assert_none_of(false, &keys);
     assert_none_logged(&keys[1..]);
 }
 
@@ -128,7 +135,7 @@ fn the_credentials_of_a_table_lie_nowhere() {
         _ => works(got),
     });
     assert_eq!(disk.run(sink(&disk)), "");
-    disk.assert_none_of(&keys);
+    disk.assert_none_of(true, &keys);
     let disk = Disk::new();
     hook.answers(
         |got| if operation(got) == "PutItem" { refuses(400, "InvalidSignatureException", got) } else { works(got) },
@@ -136,7 +143,7 @@ fn the_credentials_of_a_table_lie_nowhere() {
     let told = disk.run(sink(&disk));
     assert!(told.contains("InvalidSignatureException"), "{told}");
     assert_none_of(&keys, &told);
-    disk.assert_none_of(&keys);
+    disk.assert_none_of(false, &keys);
     assert_none_logged(&keys[1..]);
 }
 
@@ -164,13 +171,13 @@ fn the_login_of_a_search_index_lies_nowhere() {
         Fault::Items(Arc::new(move |id: &str| (id == "doc-7").then(|| refused.clone())))
     });
     assert_eq!(disk.run(sink(&disk)), "");
-    disk.assert_none_of(&secrets);
+    disk.assert_none_of(true, &secrets);
     let disk = Disk::new();
     stub.inject(move |_| Fault::Refuse(Refusal::new(401, "security_exception", reason.clone()), None));
     let told = disk.run(sink(&disk));
     assert!(told.contains("[secret]"), "{told}");
     assert_none_of(&secrets, &told);
-    disk.assert_none_of(&secrets);
+    disk.assert_none_of(false, &secrets);
     assert_none_logged(&secrets);
 }
 
@@ -191,12 +198,12 @@ fn the_secrets_of_a_webhook_lie_nowhere() {
     let says_back = |got: &Got| format!("Cannot POST {} for {:?}", got.path, got.header("authorization"));
     hook.answers(move |got| if got.json()["id"] == "doc-7" { status(404, &says_back(got)) } else { status(204, "") });
     assert_eq!(disk.run(sink(&disk)), "");
-    disk.assert_none_of(&secrets);
+    disk.assert_none_of(true, &secrets);
     let disk = Disk::new();
     hook.answers(move |got| status(401, &says_back(got)));
     let told = disk.run(sink(&disk));
     assert!(told.contains("[secret]"), "{told}");
     assert_none_of(&secrets, &told);
-    disk.assert_none_of(&secrets);
+    disk.assert_none_of(false, &secrets);
     assert_none_logged(&secrets);
 }
