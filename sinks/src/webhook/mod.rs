@@ -23,7 +23,7 @@
 //! What a receiver answers is read up to 16 KiB and trusted in nothing; its beginning is told with a refusal. A URL's path and query
 //! may be its secret, so errors, the log and the rejected output name scheme, host and port alone. Where a receiver says back what
 //! it was called with, as many do that know no such path, it reads `[secret]` in place of logins, keys, path and query, and of their
-//! parts of 4 bytes or more. The log of the HTTP client itself is another matter: below `DEBUG` it shows the path of each call.
+//! parts of 4 bytes or more.
 
 mod body;
 mod status;
