@@ -161,12 +161,19 @@ impl fmt::Debug for IdNamespace {
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
+    use crate::vocabulary::EventTime;
 
     // As Python's xxhash has them for the same bytes. Whoever has ids of earlier versions would take repeats for new records.
     #[test]
     fn an_id_never_changes() {
         let id = RecordId::of(&("charges", "acme", 7_u64)).unwrap();
         assert_eq!(id.to_string(), "8d758d751a3d9e2c370aa49284a45e41");
+        let record = RecordId::of_record("kinesis:usage", "shard-0", "12:1");
+        assert_eq!(record.to_string(), "636139550acc61f90ede5b338167a4af");
+        // As a window's result has it.
+        let window = (EventTime::from_millis(60_000), EventTime::from_millis(120_000));
+        let result = IdNamespace::of_step("eu", "minutes").id(&("acme", window.0, window.1)).unwrap();
+        assert_eq!(result.to_string(), "375fce563e1b9c874dfd4f4ab45c0a48");
     }
 
     #[test]
