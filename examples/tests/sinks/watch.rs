@@ -177,12 +177,15 @@ fn what_is_shown_again_after_a_kill_is_what_was_shown_and_not_acknowledged() {
 #[test]
 fn what_was_handed_over_and_not_acknowledged_is_handed_over_again() {
     let (program, mut seen) = (program(), Seen::default());
-    for kill in killed_at("commit::after-visible", &[1]).each() {
+    // Whether an epoch has totals yet is up to the machine.
+    for kill in killed_at("commit::after-visible", &[1, 1, 2, 2, 3, 3]).each() {
         let died = program.dies_at(kill);
-        let shown = Shown::of(&died.stdout, &died.stderr);
-        assert!(!shown.printed.is_empty(), "nothing was shown");
-        seen.add(&shown);
+        seen.add(&Shown::of(&died.stdout, &died.stderr));
+        if !seen.lines.is_empty() {
+            break;
+        }
     }
+    assert!(!seen.lines.is_empty(), "nothing was shown");
     let shown = ends(&program);
     assert!(seen.add(&shown) > 0);
     assert_eq!(shown.printed, seen.lines);
