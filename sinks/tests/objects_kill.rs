@@ -384,11 +384,11 @@ fn kills_at_random_times_on_s3_leave_each_record_once_and_no_upload() {
         env::var("SHARDFLOW_KILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random::<u64>);
     eprintln!("kills are drawn with SHARDFLOW_KILL_SEED={seed}");
     let mut random = rand::rngs::StdRng::seed_from_u64(seed);
-    let place = Place::new(6000, 10_000, Some(server.endpoint()));
+    let place = Place::new(9000, 10_000, Some(server.endpoint()));
     let mut killed = 0;
     for _ in 0..12 {
         let mut child = place.start(random.random_range(1..4), "");
-        if place.ends(&mut child, Duration::from_millis(random.random_range(50..500))).is_some() {
+        if place.ends(&mut child, Duration::from_millis(random.random_range(50..300))).is_some() {
             break;
         }
         child.kill().unwrap();

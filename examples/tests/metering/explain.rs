@@ -42,17 +42,19 @@ fn the_job_is_told_step_by_step_and_nothing_is_opened() {
 13. map #4 from 12
 14. sink "late" from 13: files in "out/late"
 15. map #5 from 11
-16. map #6 from 15
-17. sink "charges-dynamodb" from 16: table "arn:aws:dynamodb:eu-west-1:123456789012:table/charges" at region eu-west-1; refused records: files in "out/refused/charges-dynamodb"
-18. sink "charges-postgres" from 15: table "charges" in database "billing" at db.example.com:5432
-19. map #7 from 15
+16. sink "charges-dynamodb" from 15: table "arn:aws:dynamodb:eu-west-1:123456789012:table/charges" at region eu-west-1; refused records: files in "out/refused/charges-dynamodb"
+17. map #6 from 11
+18. sink "charges-postgres" from 17: table "charges" in database "billing" at db.example.com:5432
+19. map #7 from 11
 20. sink "charges-kinesis" from 19: stream "charges"; refused records: files in "out/refused/charges-kinesis"
-21. sink "charges-files" from 15: files in "elsewhere/charges"
-22. key_by #8 from 15
-23. running "bills" from 22, exchanged by key, keeps state
-24. map #9 from 23
-25. sink "bill-postgres" from 24: table "bills" in database "billing" at db.example.com:5432
-26. sink "bill-opensearch" from 24: index "bills" at https://search.example.com:9200; refused records: files in "out/refused/bill-opensearch"
+21. map #8 from 11
+22. sink "charges-files" from 21: files in "elsewhere/charges"
+23. map #9 from 11
+24. key_by #10 from 23
+25. running "bills" from 24, exchanged by key, keeps state
+26. map #11 from 25
+27. sink "bill-postgres" from 26: table "bills" in database "billing" at db.example.com:5432
+28. sink "bill-opensearch" from 26: index "bills" at https://search.example.com:9200; refused records: files in "out/refused/bill-opensearch"
 "#
     );
     assert!(!text.contains(SECRET), "{text}");

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
-use object_store::{Attribute, Attributes, Error as StoreError, PutMode, PutOptions, PutPayload};
+use object_store::{Attribute, Attributes, Error as StoreError, MultipartId, PutMode, PutOptions, PutPayload};
 use shardflow::metrics::RetryMetrics;
-use shardflow::retry::Failed;
+use shardflow::retry::{Failed, Retries, WallClock};
 use shardflow::sink::Trouble;
 use shardflow::{Epoch, Error, Result};
 use tracing::{info, warn};
@@ -133,33 +133,50 @@ async fn twice(bucket: &Bucket, keys: &Keys, attempted: &str) -> Result<Refuses>
 
 /// Whether an upload in parts is refused where there is an object: the probe is there.
 async fn completed(bucket: &Bucket, store: &dyn MultipartStore, keys: &Keys, attempted: &str) -> Result<Refuses> {
+    let retries = || bucket.retries(&RetryMetrics::unseen(), attempted.to_owned());
     let path = keys.probe();
-    let call = || async {
-        let found = match complete(store, &path).await {
-            Ok(()) => return Ok(Refuses::Ignores),
-            Err(error) if is_taken(&error) => return Ok(Refuses::Yes),
-            Err(StoreError::NotFound { .. }) => passing("the upload of the probe is gone".to_owned()),
-            Err(error) => at_start(&error),
-        };
-        // It knows neither such uploads nor such a condition. What else is amiss comes up once there is a large object.
-        if found.may_pass.is_none() { Ok(Refuses::Cannot) } else { Err(found) }
+    let upload = || async {
+        let create = || async { where_known(store.create_multipart(&path).await) };
+        let Some(upload) = retries().run(create).await? else { return Ok(Refuses::Cannot) };
+        let found = complete(store, &path, &upload, retries).await;
+        if !matches!(found, Ok(Refuses::Ignores)) {
+            // Where this fails, what comes next in a start aborts it.
+            let _ = store.abort_multipart(&path, &upload).await;
+        }
+        found
     };
-    let retries = bucket.retries(&RetryMetrics::unseen(), attempted.to_owned());
-    retries.run(call).await.map_err(|trouble| failed(format!("could not {attempted} in parts"), trouble))
+    retries().run(upload).await.map_err(|trouble| failed(format!("could not {attempted} in parts"), trouble))
 }
 
-async fn complete(store: &dyn MultipartStore, path: &Path) -> object_store::Result<()> {
-    let upload = store.create_multipart(path).await?;
-    let completed = async {
-        let part = store.put_part(path, &upload, 0, PutPayload::from_static(b"shardflow\n")).await?;
-        store.complete_multipart(path, &upload, vec![part]).await.map(drop)
+/// Sends the part of an upload and completes it, each call again where it has to be.
+async fn complete(
+    store: &dyn MultipartStore,
+    path: &Path,
+    upload: &MultipartId,
+    retries: impl Fn() -> Retries<WallClock>,
+) -> Result<Refuses, Trouble> {
+    let part = || PutPayload::from_static(b"shardflow\n");
+    let send = || async { where_known(store.put_part(path, upload, 0, part()).await) };
+    let Some(part) = retries().run(send).await? else { return Ok(Refuses::Cannot) };
+    let complete = || async {
+        match store.complete_multipart(path, upload, vec![part.clone()]).await {
+            Ok(_) => Ok(Some(Refuses::Ignores)),
+            Err(error) if is_taken(&error) => Ok(Some(Refuses::Yes)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => where_known::<()>(Err(error)).map(|_| Some(Refuses::Cannot)),
+        }
     };
-    let completed = completed.await;
-    if completed.is_err() {
-        // Where this fails, what comes next in a start aborts it.
-        let _ = store.abort_multipart(path, &upload).await;
+    let found = retries().run(complete).await?;
+    found.ok_or_else(|| passing("the upload of the probe is gone".to_owned()))
+}
+
+/// `None`: the store knows no such call, or not this condition. What else is amiss comes up once there is a large object.
+fn where_known<T>(answer: object_store::Result<T>) -> Result<Option<T>, Trouble> {
+    match answer.map_err(|error| at_start(&error)) {
+        Ok(answer) => Ok(Some(answer)),
+        Err(trouble) if trouble.may_pass.is_none() => Ok(None),
+        Err(trouble) => Err(trouble),
     }
-    completed
 }
 
 /// Output beyond the last committed epoch was shipped by a state that this start does not have.

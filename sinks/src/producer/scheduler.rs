@@ -191,7 +191,7 @@ impl<R> Scheduler<R> {
 
     /// What is to be done at `now`.
     pub(super) fn step(&mut self, now: Instant) -> Step<R> {
-        let mut settled = self.give_up(now);
+        let mut settled = Vec::new();
         let unpredictable = self.replace_lanes(&mut settled);
         let mut calls = Vec::new();
         while self.may_call(now)
@@ -200,6 +200,8 @@ impl<R> Scheduler<R> {
             self.under_way = self.under_way.saturating_add(1);
             calls.push(call);
         }
+        // Behind the calls: however little patience there is, one goes now and then to see whether the service is back.
+        settled.extend(self.give_up(now));
         let placing = self.packed.as_mut().map(|packed| &mut packed.placing);
         let mut lists = false;
         if let Some(placing) = placing
@@ -262,7 +264,15 @@ impl<R> Scheduler<R> {
             Some(if is_due { now } else { first.ticket.put_at + self.limits.linger })
         };
         let Some(packed) = &self.packed else { return due(self.lanes.oldest()?.1) };
-        let goes = |id: LaneId| Some(due(self.lanes.ready_lane(id)?)?.max(packed.pace.next(id, now).unwrap_or(now)));
+        let goes = |id: LaneId| {
+            let due = due(self.lanes.ready_lane(id)?)?;
+            Some(match packed.pace.next(id, now) {
+                // Once none waits for its shard, whoever waits for room makes all go.
+                Some(at) if self.pressing > 0 => at,
+                Some(at) => at.max(due),
+                None => due,
+            })
+        };
         self.free_lanes().into_iter().filter_map(goes).min()
     }
 

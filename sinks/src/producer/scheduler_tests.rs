@@ -226,6 +226,23 @@ fn in_an_outage_nothing_waits_for_longer_than_it_should_however_much_there_is() 
 }
 
 #[test]
+fn also_without_patience_a_service_that_is_back_is_found() {
+    let limits = Limits { give_up_after: Duration::ZERO, ..LIMITS };
+    let (mut scheduler, now) = (Scheduler::new(limits, false, None), Instant::now());
+    put(&mut scheduler, "k", 0, now);
+    scheduler.hurry();
+    let call = only(scheduler.step(now).calls);
+    let down = Answer::Failed { failure: failure(Failed::Transient), maybe_there: false, blames_a_record: false };
+    assert_eq!(scheduler.answered(call, down, now, 1.0).settled.len(), 1);
+    put(&mut scheduler, "k", 1, now);
+    assert_eq!(scheduler.step(now).settled.len(), 1, "nothing goes yet, so there is nothing to wait for");
+    let next = scheduler.health.not_before().unwrap();
+    put(&mut scheduler, "k", 2, next);
+    scheduler.hurry();
+    assert_eq!(ids(&only(scheduler.step(next).calls)), [2]);
+}
+
+#[test]
 fn what_cannot_pass_ends_at_once() {
     let (mut scheduler, now) = (Scheduler::new(LIMITS, false, None), Instant::now());
     put(&mut scheduler, "k", 0, now);

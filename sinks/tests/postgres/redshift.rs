@@ -287,7 +287,7 @@ fn a_start_and_a_load_say_these_statements_in_this_order() {
         LOCK,
         MARKER,
         "CREATE TEMP TABLE shardflow_stage (LIKE \"numbers\" INCLUDING DEFAULTS)",
-        "ALTER TABLE shardflow_stage ADD COLUMN shardflow_row bigint",
+        "ALTER TABLE shardflow_stage ADD COLUMN shardflow_row varchar(62)",
         &copy("shardflow_stage", "\"n\", \"word\", \"shardflow_row\"", "0", " MAXERROR 100000"),
         "SELECT pg_last_copy_count()",
         "SELECT TRIM(filename), line_number, TRIM(colname), err_code, TRIM(err_reason) FROM stl_load_errors \
