@@ -64,7 +64,9 @@ impl Health {
     /// The last failure, where nothing else has come back for so long.
     pub(super) fn down_for(&self, patience: Duration, now: Instant) -> Option<(Instant, &Failure)> {
         let outage = self.outage.as_ref()?;
-        (now.saturating_duration_since(outage.since) >= patience).then_some((outage.since, &outage.last))
+        let lasts = now.saturating_duration_since(outage.since);
+        // However little patience there is, one failure alone does not last.
+        (lasts >= patience && !lasts.is_zero()).then_some((outage.since, &outage.last))
     }
 
     /// Some were. Gives for how long none had been, where that was news.
