@@ -8,7 +8,7 @@
 //! # What makes it exact
 //! A document carries an external version, and the server replaces it by a higher version only. A write that comes too late
 //! (HTTP 409) has nothing more to do, so it counts as done. Where nothing is set, the version is the engine's
-//! [`Version`](shardflow::sink::Version): the number of the job's start, then how many records the writer had taken. So the
+//! [`Version`]: the number of the job's start, then how many records the writer had taken. So the
 //! index ends with what the latest start wrote last, whatever the order of calls, of replays, and of other processes that
 //! were taken for dead and still write; such a process stops when it meets a document of a later start. For that the stream
 //! must be keyed by what the id is made of, so that all records of an id come to one worker. A version of the server's is a number of
