@@ -107,14 +107,16 @@ impl<S: Service, C: Clock> Driver<S, C> {
         self.shared.metrics.listings.increment(1);
         let service = self.service.clone();
         let attempted = format!("list the shards of {}", self.description);
-        let patience = self.give_up_after.min(LISTING_PATIENCE);
-        let retries = Retries::new(patience, &self.clock, &RetryMetrics::unseen(), attempted);
+        let retries = Retries::new(self.give_up_after, &self.clock, &RetryMetrics::unseen(), attempted);
         let clock = self.clock.clone();
         self.listing.spawn(async move {
             tokio::select! {
                 listed = retries.run(|| service.shards()) => listed,
                 // Throttling would be waited out for as long as it lasts.
-                () = clock.sleep(LISTING_PATIENCE) => Err(Failure { remedy: Remedy::None, text: format!("nothing came of it in {LISTING_PATIENCE:?}") }),
+                () = clock.sleep(LISTING_PATIENCE) => {
+                    let text = format!("nothing came of it in {LISTING_PATIENCE:?}");
+                    Err(Failure { remedy: Remedy::None, text })
+                }
             }
         });
     }
