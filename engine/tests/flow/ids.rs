@@ -96,6 +96,8 @@ struct Outputs {
     totals: AtOnce,
     counts: AtOnce,
     bills: AtOnce,
+    /// Takes every reading as well, and fails where a test says.
+    breaks: Probe<u64>,
 }
 
 /// What names a result in the tests, beside its id.
@@ -124,6 +126,7 @@ fn program(flow: &Flow<'_>, source: impl Source, outputs: Outputs) {
     counts.sink("to-counts", outputs.counts);
     let bills = keyed().running().fold("bills", || 0, add).map(|result| (result.key_id(), result.key));
     bills.sink("to-bills", outputs.bills);
+    readings.map(|sourced| sourced.value.value).sink("breaks", outputs.breaks);
 }
 
 const SEED: u64 = 2077;
@@ -150,22 +153,17 @@ fn a_replay_that_cuts_epochs_elsewhere_repeats_every_id() {
         let mut random = StdRng::seed_from_u64(seed);
         let feed = Feed::new();
         fill(&feed, &mut random);
-        let (outputs, probe, state) = (Outputs::default(), Probe::<u64>::new(), tempdir().unwrap());
+        let (outputs, state) = (Outputs::default(), tempdir().unwrap());
         for start in 1.. {
             assert!(start < 1_000, "seed {seed}: the job never comes to its end");
             // What this start had prepared is written, and not committed.
-            probe.breaks(Place::Flush, How::Fail, random.random_range(1..6));
+            outputs.breaks.breaks(Place::Flush, How::Fail, random.random_range(1..6));
             // Nothing is read before the first epoch is committed: what the start before this one wrote in its last epoch, which has
             // the same number, comes again in a later one.
             let (pace, each) = (Pace::stopped(), random.random_range(1..6));
             let from = Paced { feed: feed.clone(), pace: Arc::clone(&pace) };
-            let (to, breaks) = (outputs.clone(), probe.clone());
-            let build = move |flow: &Flow<'_>| {
-                program(flow, from.clone(), to.clone());
-                let (raw, rejected) = flow.source("breaks", from.clone()).decode(json::<Reading>());
-                rejected.sink("no-readings", Collected::new());
-                raw.map(|reading| reading.value).sink("probe", breaks.clone());
-            };
+            let to = outputs.clone();
+            let build = move |flow: &Flow<'_>| program(flow, from.clone(), to.clone());
             let job = job("ids", state.path(), random.random_range(1..4));
             match start_watched(job, move |_commits| pace.grant(each), build).end() {
                 Ok(summary) => {
@@ -175,7 +173,7 @@ fn a_replay_that_cuts_epochs_elsewhere_repeats_every_id() {
                 Err(error) => assert_eq!(error.kind(), ErrorKind::Sink, "seed {seed}: {error}"),
             }
         }
-        let Outputs { passed, rejected, totals, counts, bills } = &outputs;
+        let Outputs { passed, rejected, totals, counts, bills, .. } = &outputs;
         for (moved, (sink, what)) in
             moved.iter_mut().zip([(passed, "passed"), (rejected, "rejected"), (totals, "totals"), (counts, "counts")])
         {

@@ -62,10 +62,16 @@ impl<T> Clone for Probe<T> {
     }
 }
 
-impl<T: Record> Probe<T> {
-    pub(crate) fn new() -> Self {
+impl<T> Default for Probe<T> {
+    fn default() -> Self {
         let shared = Shared { visible: Mutex::default(), fault: Mutex::default(), changed: Condvar::new() };
         Self { shared: Arc::new(shared) }
+    }
+}
+
+impl<T: Record> Probe<T> {
+    pub(crate) fn new() -> Self {
+        Self::default()
     }
 
     /// What was committed, in the order of epochs and workers.
