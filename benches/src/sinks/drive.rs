@@ -41,8 +41,8 @@ pub(super) fn charges(records: u64) -> Vec<Charge> {
     (0..records).map(charge).collect()
 }
 
-/// Stages, prepares and commits epoch after epoch; over when all is visible.
-pub(super) fn drive(sink: &dyn Sink<Charge>, charges: &[Charge], folder: &Path) -> Result<Wrote> {
+/// Stages, prepares and commits epoch after epoch, all charges so many times; over when all is visible.
+pub(super) fn drive(sink: &dyn Sink<Charge>, charges: &[Charge], rounds: usize, folder: &Path) -> Result<Wrote> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.context("could not start tokio")?;
     let context = SinkContext {
@@ -70,7 +70,8 @@ pub(super) fn drive(sink: &dyn Sink<Charge>, charges: &[Charge], folder: &Path) 
             }
             Ok(committer.close()?)
         });
-        for (epoch, charges) in (1..).map(Epoch::new).zip(charges.chunks(EPOCH_RECORDS)) {
+        let epochs = (0..rounds).flat_map(|_| charges.chunks(EPOCH_RECORDS));
+        for (epoch, charges) in (1..).map(Epoch::new).zip(epochs) {
             charges.iter().try_for_each(|charge| writer.stage(charge))?;
             let Some(prepared) = writer.prepare(epoch)? else { continue };
             if send.send((epoch, prepared)).is_err() {
@@ -80,5 +81,6 @@ pub(super) fn drive(sink: &dyn Sink<Charge>, charges: &[Charge], folder: &Path) 
         drop(send);
         commits.join().map_err(|_| anyhow!("committing panicked"))?
     })?;
-    Ok(Wrote { records: charges.len() as u64, seconds: started.elapsed().as_secs_f64() })
+    let records = charges.len().saturating_mul(rounds) as u64;
+    Ok(Wrote { records, seconds: started.elapsed().as_secs_f64() })
 }

@@ -55,7 +55,7 @@ pub(super) fn sink(address: &str, table: &str, records: u64, folder: &Path) -> R
     let charges = charges(records);
     let sink = postgres(address).table::<Charge>(table);
     let sink = sink.column("account", |c| &c.account).column("meter", |c| &c.meter).column("hour", |c| &c.hour);
-    drive(&sink.column("units", |c| &c.units).column("price", |c| &c.price), &charges, folder)
+    drive(&sink.column("units", |c| &c.units).column("price", |c| &c.price), &charges, 1, folder)
 }
 
 /// Measures both, in turns, each run into a table of its own.

@@ -1,7 +1,6 @@
 //! A refused record as text, from which its data comes back byte by byte. Pure.
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
+use base64_simd::STANDARD;
 
 /// Before data that is no text.
 const BASE64: &str = "base64:";
@@ -13,7 +12,7 @@ const WITHOUT_DATA: &str = "(partition key ";
 pub(super) fn text_of(data: &[u8]) -> String {
     match std::str::from_utf8(data) {
         Ok(text) if !text.starts_with(BASE64) && !text.starts_with(WITHOUT_DATA) => text.to_owned(),
-        _ => format!("{BASE64}{}", BASE64_STANDARD.encode(data)),
+        _ => format!("{BASE64}{}", STANDARD.encode_to_string(data)),
     }
 }
 
@@ -38,7 +37,7 @@ pub(super) fn without_data(partition_key: &str, hash_key: Option<&str>) -> Strin
 #[must_use]
 pub fn data_of(record: &str) -> Option<Vec<u8>> {
     match record.strip_prefix(BASE64) {
-        Some(encoded) => BASE64_STANDARD.decode(encoded).ok(),
+        Some(encoded) => STANDARD.decode_to_vec(encoded).ok(),
         None if record.starts_with(WITHOUT_DATA) => None,
         None => Some(record.as_bytes().to_vec()),
     }

@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 
-use aws_sdk_kinesis::config::http::HttpResponse;
+use aws_sdk_kinesis::config::http::{HttpRequest, HttpResponse};
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types;
-use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
+use aws_sdk_kinesis::types::PutRecordsResultEntry;
+use bytes::Bytes;
 use foldhash::fast::RandomState;
 use shardflow::retry::Failed;
 use shardflow_aws::failure::{Failure, Remedy, may_have_happened};
 
+use super::body::{CONTENT_TYPE, body};
 use super::item::{Answer, At};
 use super::pack::Wire;
 use super::shards::{Range, Shard, ShardMap};
@@ -20,7 +22,7 @@ use super::shards::{Range, Shard, ShardMap};
 /// The service, as a producer sees it.
 pub(super) trait Service: Clone + Send + Sync + 'static {
     /// Sends stream records, once.
-    fn put(&self, records: Vec<Wire>) -> impl Future<Output = Answer> + Send;
+    fn put(&self, records: Vec<Wire<'_>>) -> impl Future<Output = Answer> + Send;
     /// Lists the shards, once.
     fn shards(&self) -> impl Future<Output = Result<ShardMap, Failure>> + Send;
 }
@@ -37,22 +39,11 @@ pub(super) struct Stream {
 }
 
 impl Service for Stream {
-    async fn put(&self, records: Vec<Wire>) -> Answer {
+    async fn put(&self, records: Vec<Wire<'_>>) -> Answer {
         let count = records.len();
-        let mut entries = Vec::with_capacity(count);
-        for Wire { partition_key, explicit_hash_key, data } in records {
-            let entry = PutRecordsRequestEntry::builder().partition_key(partition_key);
-            let entry = entry.set_explicit_hash_key(explicit_hash_key).data(Blob::new(data)).build();
-            match entry {
-                Ok(entry) => entries.push(entry),
-                Err(error) => {
-                    let failure = Failure { remedy: Remedy::None, text: error.to_string() };
-                    return Answer::Failed { failure, maybe_there: false, blames_a_record: false };
-                }
-            }
-        }
+        let body = body(&self.name, self.arn.as_deref(), &records);
         let call = self.sdk.put_records().stream_name(&self.name).set_stream_arn(self.arn.clone());
-        match call.set_records(Some(entries)).send().await {
+        match call.customize().map_request(move |request| with(request, body.clone())).send().await {
             Ok(answer) => each(answer.records(), count),
             Err(error) => Answer::Failed {
                 maybe_there: may_have_happened(&error),
@@ -85,6 +76,21 @@ impl Service for Stream {
         };
         ShardMap::new(shards).ok_or_else(none)
     }
+}
+
+/// The request with this body in place of the SDK's.
+///
+/// # Errors
+/// A later SDK may speak otherwise with the service than the body does.
+fn with(mut request: HttpRequest, body: Bytes) -> Result<HttpRequest, io::Error> {
+    let headers = request.headers_mut();
+    let content_type = headers.get("content-type").unwrap_or_default();
+    if content_type != CONTENT_TYPE {
+        return Err(io::Error::other(format!("the SDK writes {content_type}, and not {CONTENT_TYPE}")));
+    }
+    headers.insert("content-length", body.len().to_string());
+    *request.body_mut() = body.into();
+    Ok(request)
 }
 
 fn shard(shard: &types::Shard) -> Result<Shard, Failure> {
@@ -178,6 +184,18 @@ mod tests {
             let answer = each(&entries, count);
             assert!(matches!(answer, Answer::Failed { maybe_there: true, .. }), "{answer:?}");
         }
+    }
+
+    #[test]
+    fn a_body_goes_only_into_a_request_of_its_protocol() {
+        let request = |content_type: &'static str| {
+            let mut request = HttpRequest::new("theirs".into());
+            request.headers_mut().insert("content-type", content_type);
+            with(request, Bytes::from_static(b"ours"))
+        };
+        let sent = request(CONTENT_TYPE).unwrap();
+        assert_eq!((sent.body().bytes(), sent.headers().get("content-length")), (Some(&b"ours"[..]), Some("4")));
+        assert!(request("application/cbor").unwrap_err().to_string().contains("application/cbor"));
     }
 
     #[test]

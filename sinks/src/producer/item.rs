@@ -100,7 +100,7 @@ impl<R> Entry<R> {
     }
 
     /// What it looks like to the service.
-    pub(super) fn wire(&self) -> Wire {
+    pub(super) fn wire(&self) -> Wire<'_> {
         let packing = if self.is_aggregate { Packing::Aggregate(self.hash()) } else { Packing::Plain };
         wire(self.items.iter().map(|item| &item.record), packing)
     }

@@ -45,6 +45,7 @@
 //! `pack` and `record` know the format and the limits. `driver` makes the calls, through `edge`. The metrics are in [`metrics`].
 
 mod answers;
+mod body;
 mod connect;
 mod driver;
 mod edge;

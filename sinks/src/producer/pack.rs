@@ -2,6 +2,7 @@
 //!
 //! The size of an aggregate is known without making it: each record adds what its fields take, and its keys where they are new.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use shardflow_aws::kpl::{MAGIC, UserRecord, aggregate};
@@ -29,10 +30,23 @@ impl Default for Aggregation {
 
 /// A stream record, as the service takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wire {
-    pub(super) partition_key: String,
-    pub(super) explicit_hash_key: Option<String>,
-    pub(super) data: Vec<u8>,
+pub(super) struct Wire<'a> {
+    pub(super) partition_key: &'a str,
+    pub(super) explicit_hash_key: Option<Cow<'a, str>>,
+    pub(super) data: Cow<'a, [u8]>,
+}
+
+#[cfg(test)]
+impl Wire<'_> {
+    /// A record of its own that holds the same.
+    pub(super) fn to_record(&self) -> UserRecord {
+        UserRecord {
+            partition_key: self.partition_key.to_owned(),
+            explicit_hash_key: self.explicit_hash_key.as_deref().map(ToOwned::to_owned),
+            data: self.data.to_vec(),
+            ..UserRecord::default()
+        }
+    }
 }
 
 /// How records become one stream record.
@@ -78,17 +92,17 @@ pub(super) fn fit<'a>(
 }
 
 /// The stream record of these records; there is at least one.
-pub(super) fn wire<'a>(records: impl Iterator<Item = &'a UserRecord> + Clone, packing: Packing) -> Wire {
+pub(super) fn wire<'a>(records: impl Iterator<Item = &'a UserRecord> + Clone, packing: Packing) -> Wire<'a> {
     let first = records.clone().next();
-    let partition_key = first.map(|record| record.partition_key.clone()).unwrap_or_default();
+    let partition_key = first.map(|record| record.partition_key.as_str()).unwrap_or_default();
     match packing {
         Packing::Plain => Wire {
             partition_key,
-            explicit_hash_key: first.and_then(|record| record.explicit_hash_key.clone()),
-            data: first.map(|record| record.data.clone()).unwrap_or_default(),
+            explicit_hash_key: first.and_then(|record| record.explicit_hash_key.as_deref()).map(Cow::Borrowed),
+            data: first.map(|record| record.data.as_slice()).unwrap_or_default().into(),
         },
         Packing::Aggregate(hash) => {
-            Wire { partition_key, explicit_hash_key: Some(hash.to_string()), data: aggregate(records) }
+            Wire { partition_key, explicit_hash_key: Some(hash.to_string().into()), data: aggregate(records).into() }
         }
     }
 }
@@ -195,12 +209,7 @@ mod tests {
                     seen.extend(open(&made.data).unwrap().records);
                 } else {
                     prop_assert_eq!(count, 1);
-                    seen.push(UserRecord {
-                        partition_key: made.partition_key,
-                        explicit_hash_key: made.explicit_hash_key,
-                        data: made.data,
-                        ..UserRecord::default()
-                    });
+                    seen.push(made.to_record());
                 }
                 rest = later;
             }

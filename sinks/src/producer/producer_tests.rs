@@ -9,6 +9,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use shardflow::Outcome;
 use shardflow::retry::Failed;
 use shardflow_aws::failure::{Failure, Remedy};
+use shardflow_aws::kpl::UserRecord;
 use tokio::sync::{Semaphore, watch};
 
 use super::item::{Answer, At};
@@ -53,7 +54,7 @@ struct Memory {
     answers: Arc<Mutex<VecDeque<Answer>>>,
     /// Whether it is too busy to list its shards.
     lists_nothing: bool,
-    calls: Arc<Mutex<Vec<Vec<Wire>>>>,
+    calls: Arc<Mutex<Vec<Vec<UserRecord>>>>,
     lets: Arc<Semaphore>,
 }
 
@@ -73,9 +74,9 @@ impl Memory {
 }
 
 impl Service for Memory {
-    async fn put(&self, records: Vec<Wire>) -> Answer {
+    async fn put(&self, records: Vec<Wire<'_>>) -> Answer {
         let count = records.len();
-        self.calls.lock().unwrap().push(records);
+        self.calls.lock().unwrap().push(records.iter().map(Wire::to_record).collect());
         self.lets.acquire().await.unwrap().forget();
         let answer = self.answers.lock().unwrap().pop_front();
         let taken = |n: usize| Ok(At { shard: "s".into(), sequence: n.to_string().into() });
@@ -338,7 +339,7 @@ async fn while_the_shards_cannot_be_listed_each_record_goes_alone() {
     // The first is where the aggregate was sent to; nobody knows that of the second.
     assert_eq!(placed, [(Some(0), false), (None, true)]);
     let calls = service.calls.lock().unwrap();
-    let sent: Vec<&Wire> = calls.iter().flatten().collect();
+    let sent: Vec<&UserRecord> = calls.iter().flatten().collect();
     assert_eq!((sent.len(), &*sent[1].partition_key, &sent[1].data[..]), (2, "b", &b"2"[..]));
 }
 

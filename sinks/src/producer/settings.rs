@@ -67,7 +67,7 @@ impl ProducerSettings {
             aggregation: None,
             linger: Duration::from_millis(100),
             give_up_after: Duration::from_secs(300),
-            buffer_bytes: 64 << 20,
+            buffer_bytes: 16 << 20,
             record_bytes: 1 << 20,
             call_bytes: 5 << 20,
             call_records: MOST_CALL_RECORDS,
@@ -155,7 +155,7 @@ impl ProducerSettings {
         self
     }
 
-    /// How much may be put and not yet be in the stream, in bytes of data and partition keys, plus 256 a record; 64 MiB by default,
+    /// How much may be put and not yet be in the stream, in bytes of data and partition keys, plus 256 a record; 16 MiB by default,
     /// at most 2 GiB. A put waits for room. A larger record waits until it is alone.
     #[must_use]
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {

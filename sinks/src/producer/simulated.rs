@@ -208,7 +208,7 @@ impl Simulation {
     /// The stream takes an entry.
     fn take(&mut self, entry: &Entry<u64>) -> At {
         let made = entry.wire();
-        let hash = made.explicit_hash_key.as_ref().map_or_else(|| hash_of(&made.partition_key), |h| h.parse().unwrap());
+        let hash = made.explicit_hash_key.as_ref().map_or_else(|| hash_of(made.partition_key), |h| h.parse().unwrap());
         let mut open: Vec<&Shard> = self.shards.iter().filter(|shard| shard.is_open).collect();
         if self.course.is_by_hash {
             open.retain(|shard| shard.range.contains(hash));
@@ -217,7 +217,7 @@ impl Simulation {
         let sequence = self.taken.last().map_or(0, |taken| taken.sequence + 1);
         let (records, is_aggregate) = match made {
             made if entry.is_aggregate => (open_to(&made.data), true),
-            made => (vec![made.data], false),
+            made => (vec![made.data.into_owned()], false),
         };
         for (data, place) in records.iter().zip(0..) {
             let id: u64 = std::str::from_utf8(data).unwrap().parse().unwrap();
