@@ -9,6 +9,7 @@ mod common;
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
+#[cfg(feature = "failpoints")]
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};

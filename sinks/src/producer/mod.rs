@@ -42,7 +42,7 @@
 //!
 //! # Rooms
 //! `scheduler` decides, with `lanes`, `answers`, `placing`, `pace`, `eras` and `health`; it is pure, and tested with random failures.
-//! `pack` and `record` know the format and the limits. `driver` makes the calls, through `edge`. The metrics are in [`metrics`].
+//! `pack`, `record` and `body` know the formats and the limits. `driver` makes the calls, through `edge`. The metrics are in [`metrics`].
 
 mod answers;
 mod body;
