@@ -14,7 +14,7 @@ pub(super) const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
 /// What an entry has around its data and key, about.
 const AROUND: usize = 96;
 
-/// The body of a call with these records.
+/// The body of a call with these records, of which there is at least one.
 pub(super) fn body(stream: &str, arn: Option<&str>, records: &[Wire<'_>]) -> Bytes {
     let size = |record: &Wire<'_>| record.data.len() / 3 * 4 + record.partition_key.len() + AROUND;
     let mut body = Vec::with_capacity(records.iter().map(size).sum::<usize>() + stream.len() + AROUND);
