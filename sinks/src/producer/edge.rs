@@ -42,6 +42,8 @@ impl Service for Stream {
     async fn put(&self, records: Vec<Wire<'_>>) -> Answer {
         let count = records.len();
         let body = body(&self.name, self.arn.as_deref(), &records);
+        // Aggregates are in the body now, and would lie beside it until there is an answer.
+        drop(records);
         let call = self.sdk.put_records().stream_name(&self.name).set_stream_arn(self.arn.clone());
         match call.customize().map_request(move |request| with(request, body.clone())).send().await {
             Ok(answer) => each(answer.records(), count),
